@@ -1,1 +1,4 @@
 //! (being written)
+
+pub mod engine;
+pub mod process;

@@ -1,0 +1,69 @@
+use super::*;
+use crate::visit::v1::{GetCommand, ScreenshotCommand, SleepCommand};
+
+fn step(step: Step) -> Command {
+    Command { step: Some(step), ..Default::default() }
+}
+
+/// M21: invalid arguments are refused all at once, with field paths.
+#[test]
+fn all_wrong_fields_are_named_at_once() {
+    let sequence = CommandSequence {
+        url: "ftp://example.org".into(),
+        commands: vec![
+            step(Step::Screenshot(ScreenshotCommand {
+                suffix: "../x".into(),
+                quality: 101,
+                ..Default::default()
+            })),
+            step(Step::Get(GetCommand { url: "javascript:alert(1)".into(), ..Default::default() })),
+            step(Step::Sleep(SleepCommand { duration: None })),
+            Command::default(),
+        ],
+    };
+    let paths: Vec<String> = validate_sequence(&sequence, "sequence")
+        .expect_err("refused")
+        .0
+        .into_iter()
+        .map(|e| e.path)
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "sequence.url",
+            "sequence.commands[0].screenshot",
+            "sequence.commands[0].screenshot.suffix",
+            "sequence.commands[0].screenshot.quality",
+            "sequence.commands[1].get.url",
+            "sequence.commands[2].sleep.duration",
+            "sequence.commands[3]",
+        ]
+    );
+}
+
+#[test]
+fn urls_and_bare_hosts_are_told_from_other_schemes() {
+    for fine in [
+        "http://a.b",
+        "HTTPS://example.org/x?y#z",
+        "example.org",
+        "localhost:8080/x",
+        "127.0.0.1:80",
+        "user@example.org",
+        "http://[::1]:8080/",
+    ] {
+        assert_eq!(validate_url(fine), Ok(()), "{fine}");
+    }
+    for wrong in
+        ["", "data:text/html,x", "file:///etc/passwd", "chrome://gpu", "http://", "a b.org", "http://a\nb"]
+    {
+        assert!(validate_url(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_sequence_without_commands_becomes_one_get() {
+    let checked =
+        DomainSequence::try_from(CommandSequence { url: "a.org".into(), commands: vec![] }).expect("fine");
+    assert_eq!(checked.commands.iter().map(Command::name).collect::<Vec<_>>(), ["get"]);
+}

@@ -1,0 +1,3 @@
+//! The browsers that Sonde can drive, one module each.
+
+pub mod chromium;

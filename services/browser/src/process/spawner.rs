@@ -1,0 +1,181 @@
+//! The long-lived thread that forks, and that reaps adopted orphans.
+//!
+//! One thread, because the parent-death signal fires when the spawning *thread* ends. Reaping happens
+//! on it too, so that it can never take a child away from a `fork` that is still under way.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{MARK_VARIABLE, Spawn, SpawnError, tree};
+
+/// Above every number a child may ask for, so that moving descriptors never overwrites one of them.
+const FIRST_FREE_FD: i32 = 10;
+
+pub(super) enum Job {
+    Spawn(Box<(Spawn, String)>, oneshot::Sender<Result<Born, SpawnError>>),
+    /// The process was waited for; its pid may be used again by others.
+    Forget(u32),
+    /// Reap zombies that the kernel handed to us; answers how many.
+    Reap(oneshot::Sender<usize>),
+}
+
+pub(super) struct Born {
+    pub child: Child,
+    pub pidfd: OwnedFd,
+    pub pid: u32,
+    pub start_ticks: u64,
+}
+
+pub(super) fn get() -> Result<&'static mpsc::Sender<Job>, SpawnError> {
+    static SPAWNER: OnceLock<Option<mpsc::Sender<Job>>> = OnceLock::new();
+    SPAWNER
+        .get_or_init(|| {
+            let (jobs, inbox) = mpsc::channel(64);
+            let thread = std::thread::Builder::new().name("sonde-spawner".into()).spawn(move || run(inbox));
+            thread.map(|_| jobs).inspect_err(|error| tracing::error!(%error, "no spawner thread")).ok()
+        })
+        .as_ref()
+        .ok_or(SpawnError::SpawnerGone)
+}
+
+fn run(mut inbox: mpsc::Receiver<Job>) {
+    // Any non-null pid switches it on: orphans of our children become ours instead of PID 1's.
+    if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+        tracing::warn!(%error, "cannot become a subreaper: zombies of killed browsers are left to PID 1");
+    }
+    let mut tracked = HashSet::new();
+    while let Some(job) = inbox.blocking_recv() {
+        match job {
+            Job::Spawn(work, reply) => {
+                let (spec, mark) = *work;
+                let born = start(spec, &mark);
+                if let Ok(born) = &born {
+                    tracked.insert(born.pid);
+                }
+                if let Err(Ok(mut born)) = reply.send(born) {
+                    // The caller gave up while we forked: nobody else will ever end this child.
+                    tracked.remove(&born.pid);
+                    if let Err(error) = born.child.kill().and_then(|()| born.child.wait()) {
+                        tracing::warn!(pid = born.pid, %error, "could not end a child nobody waits for");
+                    }
+                }
+            }
+            Job::Forget(pid) => {
+                tracked.remove(&pid);
+            }
+            Job::Reap(reply) => {
+                // A gone receiver only means that nobody wants the number.
+                let _ = reply.send(reap_adopted(&tracked));
+            }
+        }
+    }
+}
+
+fn start(spec: Spawn, mark: &str) -> Result<Born, SpawnError> {
+    let program = spec.program;
+    let setup = |what| {
+        let program = program.clone();
+        move |source: io::Error| SpawnError::Setup { what, program, source }
+    };
+    let mut moved: Vec<(OwnedFd, i32)> = Vec::with_capacity(spec.extra_fds.len());
+    for (fd, at) in spec.extra_fds {
+        let high = rustix::io::fcntl_dupfd_cloexec(&fd, FIRST_FREE_FD)
+            .map_err(|e| setup("descriptors")(e.into()))?;
+        moved.push((high, at));
+    }
+    let mut command = Command::new(&program);
+    command.args(&spec.args).envs(spec.env).env(MARK_VARIABLE, mark);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Some(dir) = &spec.cwd {
+        command.current_dir(dir);
+    }
+    let plan: Vec<(i32, i32)> = moved.iter().map(|(fd, at)| (fd.as_raw_fd(), *at)).collect();
+    let parent = rustix::process::getpid();
+    // SAFETY: the closure runs between fork and exec and makes only async-signal-safe system calls; it
+    // neither allocates nor locks.
+    unsafe { command.pre_exec(move || become_child(parent, &plan)) };
+    // std reports a failed exec over a descriptor of its own. Filling the low numbers keeps that one from
+    // being a number which the child's own descriptors then overwrite.
+    let low = fill_low_descriptors().map_err(setup("descriptors"))?;
+    let child = command.spawn().map_err(|source| SpawnError::Exec { program: program.clone(), source })?;
+    drop((low, moved));
+    identify(child).map_err(setup("a process handle"))
+}
+
+fn become_child(parent: Pid, plan: &[(i32, i32)]) -> io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died before the signal was armed.
+    if rustix::process::getppid() != Some(parent) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    for (from, to) in plan {
+        // SAFETY: plain descriptor numbers; `from` is open, and `to` holds nothing that is still needed.
+        if unsafe { libc::dup2(*from, *to) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn fill_low_descriptors() -> io::Result<Vec<OwnedFd>> {
+    let null = std::fs::File::open("/dev/null")?;
+    let mut held = Vec::new();
+    loop {
+        // SAFETY: F_DUPFD_CLOEXEC gives a new descriptor that we own.
+        let fd = unsafe { libc::fcntl(null.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made by fcntl, owned by nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        if fd.as_raw_fd() >= FIRST_FREE_FD {
+            return Ok(held);
+        }
+        held.push(fd);
+    }
+}
+
+fn identify(mut child: Child) -> io::Result<Born> {
+    let pid = child.id();
+    // Nobody can have reaped it yet: only this thread and the watcher, which starts later, wait for it.
+    let opened = Pid::from_raw(pid.cast_signed())
+        .ok_or_else(|| io::Error::other("pid 0"))
+        .and_then(|p| Ok(rustix::process::pidfd_open(p, PidfdFlags::empty())?))
+        .and_then(|fd| tree::start_ticks(pid).map(|ticks| (fd, ticks)));
+    match opened {
+        Ok((pidfd, start_ticks)) => Ok(Born { child, pidfd, pid, start_ticks }),
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            Err(error)
+        }
+    }
+}
+
+/// Zombie children of ours that we did not start ourselves. Everything we start leads a session of its
+/// own, so a child in *our* session belongs to some other code of this program, which waits for it.
+fn reap_adopted(tracked: &HashSet<u32>) -> usize {
+    let me = std::process::id();
+    let Ok(own_session) = rustix::process::getsid(None) else { return 0 };
+    let own_session = own_session.as_raw_nonzero().get().cast_unsigned();
+    let mut reaped = 0;
+    for p in tree::snapshot() {
+        let ours = p.parent == me && p.zombie && p.session != own_session && !tracked.contains(&p.pid);
+        if !ours {
+            continue;
+        }
+        let Some(pid) = Pid::from_raw(p.pid.cast_signed()) else { continue };
+        if matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_))) {
+            reaped += 1;
+        }
+    }
+    reaped
+}

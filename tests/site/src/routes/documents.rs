@@ -1,0 +1,118 @@
+//! Pages and scripts: text files with placeholders, filled with the token and the addresses of this site.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::{Params, SharedState, reply, with_headers};
+use crate::observe::Seen;
+use crate::pages::{self, Page};
+use crate::site::{CDN, Shared, THIRD, TRACKER};
+use crate::template::{fill, valid_value};
+
+/// The nonce of the pages with a content security policy; fixed, since nobody attacks them from outside.
+const NONCE: &str = "c29uZGUtbm9uY2U";
+
+pub(super) async fn index(State(shared): SharedState) -> Response {
+    let rows: String = pages::PAGES
+        .iter()
+        .map(|p| format!("<li><a href=\"http://{}:{}{}\">{}</a></li>\n", p.host, shared.port, p.path, p.name))
+        .collect();
+    reply("text/html; charset=utf-8", format!("<!doctype html><title>pages</title><ul>\n{rows}</ul>"))
+}
+
+pub(super) async fn page(
+    State(shared): SharedState,
+    Extension(seen): Extension<Seen>,
+    Path(name): Path<String>,
+    Query(params): Params,
+) -> Response {
+    let Some(document) = pages::document(&name) else {
+        return (StatusCode::NOT_FOUND, format!("the fixture site has no page {name:?}")).into_response();
+    };
+    let text = match filled(&shared, &seen, &params.0, document.body()) {
+        Ok(text) => text,
+        Err(refusal) => return *refusal,
+    };
+    let headers: Vec<(&'static str, String)> = document
+        .headers()
+        .iter()
+        .map(|(name, value)| (*name, fill(value, |key| placeholder(&shared, &seen, &params.0, key))))
+        .collect();
+    let borrowed: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    with_headers(reply("text/html; charset=utf-8", text), &borrowed)
+}
+
+pub(super) async fn script(
+    State(shared): SharedState,
+    Extension(seen): Extension<Seen>,
+    Path(name): Path<String>,
+    Query(params): Params,
+) -> Response {
+    let Some(source) = pages::script(&name) else {
+        return (StatusCode::NOT_FOUND, format!("the fixture site has no script {name:?}")).into_response();
+    };
+    match filled(&shared, &seen, &params.0, source.to_owned()) {
+        Ok(text) => reply("text/javascript; charset=utf-8", text),
+        Err(refusal) => *refusal,
+    }
+}
+
+type Values = std::collections::HashMap<String, String>;
+
+fn filled(shared: &Arc<Shared>, seen: &Seen, params: &Values, text: String) -> Result<String, Box<Response>> {
+    if let Some((name, value)) = params.iter().find(|(name, value)| name.len() <= 2 && !valid_value(value)) {
+        let text = format!("parameter {name}={value:?} may hold letters, digits and -_. only, at most 128");
+        return Err(Box::new((StatusCode::BAD_REQUEST, text).into_response()));
+    }
+    Ok(fill(&text, |name| placeholder(shared, seen, params, name)))
+}
+
+fn placeholder(shared: &Shared, seen: &Seen, params: &Values, name: &str) -> Option<String> {
+    let at = |host: &str| Some(format!("http://{host}:{}", shared.port));
+    let number = |key: &str, default: &str| {
+        let given = params.get(key).filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        Some(given.map_or_else(|| default.to_owned(), Clone::clone))
+    };
+    match name {
+        "v" => Some(seen.token.clone().filter(|t| valid_value(t)).unwrap_or_default()),
+        "self" => Some(format!("http://{}", seen.authority)),
+        "host" => Some(seen.authority.rsplit_once(':').map_or(seen.authority.clone(), |(h, _)| h.to_owned())),
+        "port" => Some(shared.port.to_string()),
+        "site0" => at("site-0.localhost"),
+        "site1" => at("site-1.localhost"),
+        "third" => at(THIRD),
+        "tracker" => at(TRACKER),
+        "cdn" => at(CDN),
+        "refused" => Some(format!("http://127.0.0.1:{}", shared.refused_port)),
+        "nonce" => Some(NONCE.to_owned()),
+        "n" => number("n", "100000"),
+        "d" => number("d", "0"),
+        "f" => number("f", "0"),
+        _ => None,
+    }
+}
+
+impl Page {
+    fn body(&self) -> String {
+        match self.name {
+            "two-hundred-requests" => two_hundred(self.html),
+            _ => self.html.to_owned(),
+        }
+    }
+
+    fn headers(&self) -> &'static [(&'static str, &'static str)] {
+        self.headers
+    }
+}
+
+/// 50 style sheets, 50 scripts and 50 images in the markup; the page itself fetches 50 more.
+fn two_hundred(html: &str) -> String {
+    let list = |line: fn(usize) -> String| (0..50).map(line).collect::<String>();
+    let css = list(|i| format!("<link rel=stylesheet href=\"/r/style.css?i={i}&v={{{{v}}}}\">\n"));
+    let js = list(|i| format!("<script src=\"/r/script.js?i={i}&v={{{{v}}}}\"></script>\n"));
+    let img = list(|i| format!("<img alt=\"\" src=\"/r/pixel.png?i={i}&v={{{{v}}}}\">\n"));
+    html.replace("<!--css-->", &css).replace("<!--js-->", &js).replace("<!--img-->", &img)
+}

@@ -1,0 +1,121 @@
+//! One listener on loopback, its connections, and their end.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Extension;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::log::Log;
+use crate::tap::{HeadTap, Tapped};
+
+/// What can go wrong with a site.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    #[error("cannot listen on 127.0.0.1:{port}: {source}; choose a free port, or 0 for any")]
+    Bind { port: u16, source: io::Error },
+    #[error("cannot read {path}: {source}")]
+    Read { path: String, source: io::Error },
+    #[error("cannot write the access log {path}: {source}")]
+    AccessLog { path: String, source: io::Error },
+    #[error("{path} holds no .html file; give a directory of HTML pages")]
+    NoPages { path: String },
+    #[error("waited {waited:?} for {what}; hits so far: {hits}")]
+    Deadline { what: String, waited: Duration, hits: usize },
+    #[error("{left} connections did not end within {waited:?} of the stop")]
+    Stop { left: usize, waited: Duration },
+}
+
+/// How long [`Server::stop`] waits for connections, which are all cancelled at once.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A running listener. Dropping it ends every connection; `stop` also waits for them.
+pub(crate) struct Server {
+    pub addr: SocketAddr,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    pub async fn bind(port: u16) -> Result<TcpListener, SiteError> {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| SiteError::Bind { port, source })
+    }
+
+    /// Serves `router` on `listener`; each request carries the connection's [`HeadTap`] as an extension.
+    pub fn start(listener: TcpListener, router: Router, log: &Arc<Log>) -> io::Result<Self> {
+        let addr = listener.local_addr()?;
+        let cancel = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let accept = accept_loop(listener, router, Arc::clone(log), cancel.clone(), tasks.clone());
+        tasks.spawn(accept);
+        Ok(Self { addr, cancel, tasks })
+    }
+
+    pub async fn stop(&self) -> Result<(), SiteError> {
+        self.cancel.cancel();
+        self.tasks.close();
+        tokio::time::timeout(STOP_DEADLINE, self.tasks.wait())
+            .await
+            .map_err(|_| SiteError::Stop { left: self.tasks.len(), waited: STOP_DEADLINE })
+    }
+
+    pub fn cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+async fn accept_loop(
+    listener: TcpListener,
+    router: Router,
+    log: Arc<Log>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "an accept failed");
+                // Out of file descriptors: only a pause lets others close some.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection ended before it began");
+            continue;
+        }
+        let (router, cancel, log) = (router.clone(), cancel.clone(), Arc::clone(&log));
+        tasks.spawn(async move {
+            let tap = HeadTap::default();
+            let service = TowerToHyperService::new(router.layer(Extension(tap.clone())));
+            let builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(Tapped { stream, tap }), service);
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+            }
+            log.touch();
+        });
+    }
+}

@@ -1,0 +1,118 @@
+//! A connection that remembers the head of the request now being read, byte for byte.
+//!
+//! The HTTP library keeps neither the case of header names nor the place of repeated ones, and the log promises both.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The HTTP library refuses larger heads before this bound matters.
+const MAX_HEAD: usize = 512 << 10;
+
+#[derive(Default)]
+struct Head {
+    bytes: Vec<u8>,
+    complete: bool,
+}
+
+/// The head of the current request of one connection. Clients that do not pipeline send the next head only after
+/// they were answered, and [`HeadTap::take`] is called before that.
+#[derive(Clone, Default)]
+pub(crate) struct HeadTap(Arc<Mutex<Head>>);
+
+impl HeadTap {
+    fn feed(&self, read: &[u8]) {
+        let mut head = self.0.lock().expect("no code panics while it holds the tap");
+        if head.complete || head.bytes.len() > MAX_HEAD {
+            return;
+        }
+        let searched = head.bytes.len().saturating_sub(3);
+        head.bytes.extend_from_slice(read);
+        if let Some(at) = head.bytes[searched..].windows(4).position(|w| w == b"\r\n\r\n") {
+            head.bytes.truncate(searched + at);
+            head.complete = true;
+        }
+    }
+
+    /// The raw head, or `None` when it was not seen whole.
+    pub fn take(&self) -> Option<Vec<u8>> {
+        let head = self.0.lock().expect("no code panics while it holds the tap");
+        head.complete.then(|| head.bytes.clone())
+    }
+
+    /// Begins to watch for the next head; call once the body of the current request is read.
+    pub fn rearm(&self) {
+        *self.0.lock().expect("no code panics while it holds the tap") = Head::default();
+    }
+}
+
+/// Request line and headers of a raw head, as received.
+pub(crate) struct RawHead {
+    pub line: String,
+    pub headers: Vec<(String, String)>,
+}
+
+/// Splits a head into lines; `None` when it is not one. Bytes map to characters as Latin-1, so nothing is lost.
+pub(crate) fn parse_head(bytes: &[u8]) -> Option<RawHead> {
+    let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+    let mut lines = text.split("\r\n").skip_while(|line| line.is_empty());
+    let line = lines.next()?.to_owned();
+    let headers = lines
+        .map(|line| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned())))
+        .collect::<Option<Vec<_>>>()?;
+    Some(RawHead { line, headers })
+}
+
+/// The tapped connection.
+pub(crate) struct Tapped {
+    pub stream: TcpStream,
+    pub tap: HeadTap,
+}
+
+impl AsyncRead for Tapped {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Ok(())) = result {
+            self.tap.feed(&buf.filled()[before..]);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Tapped {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_split_over_reads_is_kept_with_case_and_order() {
+        let tap = HeadTap::default();
+        for part in [&b"GET / HTTP/1.1\r\nX-b: 1\r\nx-A: 2\r\nX-b: 3\r"[..], b"\n", b"\r\nbody\r\n\r\n"] {
+            tap.feed(part);
+        }
+        let head = parse_head(&tap.take().unwrap()).unwrap();
+        assert_eq!(head.line, "GET / HTTP/1.1");
+        let names: Vec<_> = head.headers.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(names, ["X-b=1", "x-A=2", "X-b=3"]);
+        tap.rearm();
+        assert!(tap.take().is_none());
+    }
+}
