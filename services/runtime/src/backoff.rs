@@ -19,7 +19,8 @@ impl Backoff {
     /// The result lies in the upper half of `min(max, base * 2^attempt)`: never zero, yet spread enough that many
     /// clients that failed together do not return together.
     pub fn next(&self, attempt: u32, rand: f64) -> Duration {
-        let doubled = self.base.checked_mul(2u32.checked_pow(attempt).unwrap_or(u32::MAX)).unwrap_or(self.max);
+        let doubled =
+            self.base.checked_mul(2u32.checked_pow(attempt).unwrap_or(u32::MAX)).unwrap_or(self.max);
         let rand = if rand.is_finite() { rand.clamp(0.0, 1.0) } else { 0.0 };
         doubled.min(self.max).mul_f64(0.5 + rand / 2.0)
     }

@@ -33,7 +33,9 @@ impl Default for Telemetry {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    #[error("telemetry.level `{level}` is not a log filter: {reason}; give e.g. `info` or `info,sonde_storage=debug`")]
+    #[error(
+        "telemetry.level `{level}` is not a log filter: {reason}; give e.g. `info` or `info,sonde_storage=debug`"
+    )]
     Filter { level: String, reason: String },
 }
 
@@ -45,10 +47,8 @@ static INSTALLED: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// If the level is not a filter.
 pub fn init(config: &Telemetry) -> Result<bool, TelemetryError> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|error| TelemetryError::Filter {
-        level: config.level.clone(),
-        reason: error.to_string(),
-    })?;
+    let filter = EnvFilter::try_new(&config.level)
+        .map_err(|error| TelemetryError::Filter { level: config.level.clone(), reason: error.to_string() })?;
     if INSTALLED.swap(true, Ordering::SeqCst) {
         return Ok(false);
     }

@@ -7,7 +7,11 @@ use std::sync::Arc;
 pub enum Origin {
     Default,
     /// Line and column count from 1; the column counts characters.
-    File { path: Arc<Path>, line: usize, column: usize },
+    File {
+        path: Arc<Path>,
+        line: usize,
+        column: usize,
+    },
     /// The variable's name.
     Env(String),
     /// The flag as typed.

@@ -189,12 +189,12 @@ fn decode<T: DeserializeOwned>(
             }
             Err(error) => error,
         };
-        let path = error.path();
-        let origin = tree.origin_at(path).clone();
-        let mut problem = Problem::new(origin, join(section, path), error.message);
+        let path = error.path().to_vec();
+        let origin = tree.origin_at(&path).clone();
+        let mut problem = Problem::new(origin, join(section, &path), error.message);
         problem.suggestion = error.suggestion;
         problems.push(problem);
-        if !tree.put_back(path, defaults) {
+        if !tree.put_back(&path, defaults) {
             break;
         }
     }
@@ -213,7 +213,11 @@ fn decode<T: DeserializeOwned>(
 
 fn default_layer<T: Serialize + Default>(section: &str) -> Result<Node, ConfigError> {
     let value = toml::Value::try_from(T::default()).map_err(|error| {
-        ConfigError::one(Problem::new(Origin::Default, section, format!("defaults cannot be written: {error}")))
+        ConfigError::one(Problem::new(
+            Origin::Default,
+            section,
+            format!("defaults cannot be written: {error}"),
+        ))
     })?;
     Ok(Node::from_default(value))
 }

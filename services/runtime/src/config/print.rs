@@ -10,7 +10,11 @@ use super::{ConfigError, Loaded, Origin, Problem};
 /// If the value cannot be written as TOML (a map with keys that are no strings, an integer above `i64::MAX`).
 pub fn print_config<T: Serialize>(loaded: &Loaded<T>) -> Result<String, ConfigError> {
     let unfit = |error: toml::ser::Error| {
-        ConfigError::one(Problem::new(Origin::Default, loaded.section(), format!("cannot be written: {error}")))
+        ConfigError::one(Problem::new(
+            Origin::Default,
+            loaded.section(),
+            format!("cannot be written: {error}"),
+        ))
     };
     let value = Value::try_from(&loaded.value).map_err(unfit)?;
     let mut lines = Vec::new();

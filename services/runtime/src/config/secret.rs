@@ -39,7 +39,9 @@ impl fmt::Debug for Revealed {
 pub enum SecretError {
     #[error("the secret file {path} cannot be read: {source}; create it, readable by this user only")]
     File { path: PathBuf, source: std::io::Error },
-    #[error("the secret file {path} is larger than {MAX_BYTES} bytes; give a file that holds the secret only")]
+    #[error(
+        "the secret file {path} is larger than {MAX_BYTES} bytes; give a file that holds the secret only"
+    )]
     TooLarge { path: PathBuf },
     #[error("the environment variable {name}, which should hold a secret, is not set (or not UTF-8)")]
     Env { name: String },
@@ -68,9 +70,7 @@ impl Secret {
     pub fn reveal(&self) -> Result<Revealed, SecretError> {
         let text = match &self.0 {
             Source::Literal(value) => value.clone(),
-            Source::Env(name) => {
-                std::env::var(name).map_err(|_| SecretError::Env { name: name.clone() })?
-            }
+            Source::Env(name) => std::env::var(name).map_err(|_| SecretError::Env { name: name.clone() })?,
             Source::File(path) => {
                 let failed = |source| SecretError::File { path: path.clone(), source };
                 let mut text = String::new();
@@ -83,7 +83,11 @@ impl Secret {
             }
         };
         let text = text.trim_end_matches(['\r', '\n']);
-        if text.is_empty() { Err(SecretError::Empty { from: self.to_string() }) } else { Ok(Revealed(text.to_owned())) }
+        if text.is_empty() {
+            Err(SecretError::Empty { from: self.to_string() })
+        } else {
+            Ok(Revealed(text.to_owned()))
+        }
     }
 }
 
@@ -148,7 +152,9 @@ impl<'de> de::Visitor<'de> for Reference {
         }
         match (found.pop(), found.is_empty()) {
             (Some(secret), true) => Ok(secret),
-            _ => Err(de::Error::custom("give either { file = \"/path\" } or { env = \"NAME\" }, and not both")),
+            _ => {
+                Err(de::Error::custom("give either { file = \"/path\" } or { env = \"NAME\" }, and not both"))
+            }
         }
     }
 }

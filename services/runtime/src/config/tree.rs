@@ -39,9 +39,9 @@ impl Node {
     /// A value that is all from one place.
     pub fn plain(origin: &Origin, value: toml::Value) -> Self {
         let value = match value {
-            toml::Value::Table(table) => {
-                Value::Table(table.into_iter().map(|(key, value)| (key, Self::plain(origin, value))).collect())
-            }
+            toml::Value::Table(table) => Value::Table(
+                table.into_iter().map(|(key, value)| (key, Self::plain(origin, value))).collect(),
+            ),
             toml::Value::Array(items) => {
                 Value::Array(items.into_iter().map(|value| Self::plain(origin, value)).collect())
             }

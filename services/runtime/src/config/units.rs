@@ -61,7 +61,9 @@ impl FromStr for HumanDuration {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let wrong = || UnitError {
-            message: format!("`{text}` is no duration: give whole numbers with units, such as 30s, 500ms or 1m30s"),
+            message: format!(
+                "`{text}` is no duration: give whole numbers with units, such as 30s, 500ms or 1m30s"
+            ),
         };
         let mut rest = text.trim();
         let mut nanos: u128 = 0;
@@ -95,7 +97,9 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let wrong = || UnitError {
-            message: format!("`{text}` is no size: give a whole number with a unit, such as 64MiB, 1GB or 512B"),
+            message: format!(
+                "`{text}` is no size: give a whole number with a unit, such as 64MiB, 1GB or 512B"
+            ),
         };
         let (number, unit, rest) = part(text.trim()).ok_or_else(wrong)?;
         let (_, scale) = SIZES.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
@@ -179,10 +183,14 @@ mod tests {
 
     #[test]
     fn durations_read_and_write() {
-        for (text, millis) in [("30s", 30_000), ("500ms", 500), ("1m30s", 90_000), ("2 h", 7_200_000), ("0s", 0)] {
+        for (text, millis) in
+            [("30s", 30_000), ("500ms", 500), ("1m30s", 90_000), ("2 h", 7_200_000), ("0s", 0)]
+        {
             assert_eq!(text.parse(), Ok(HumanDuration(Duration::from_millis(millis))), "{text}");
         }
-        for (millis, text) in [(90_000, "90s"), (500, "500ms"), (7_200_000, "2h"), (0, "0s"), (86_400_000, "1d")] {
+        for (millis, text) in
+            [(90_000, "90s"), (500, "500ms"), (7_200_000, "2h"), (0, "0s"), (86_400_000, "1d")]
+        {
             assert_eq!(HumanDuration(Duration::from_millis(millis)).to_string(), text);
         }
         for text in ["", "30", "s", "1.5s", "-3s", "30 seconds", "99999999999999999999s"] {
