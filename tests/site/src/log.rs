@@ -131,8 +131,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub fn new(options: LogOptions, sink: Option<File>) -> Self {
-        let inner =
-            Inner { hits: Vec::new(), next: 0, overflow: 0, bodies: 0, sink, sink_error: None };
+        let inner = Inner { hits: Vec::new(), next: 0, overflow: 0, bodies: 0, sink, sink_error: None };
         Self { options, inner: Mutex::new(inner), version: watch::channel(0).0 }
     }
 

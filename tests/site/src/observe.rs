@@ -24,7 +24,6 @@ pub(crate) struct Decoded(pub Bytes);
 /// Handlers find the request's log entry and body here: the middleware has read it.
 #[derive(Clone)]
 pub(crate) struct Seen {
-    pub ordinal: u64,
     pub token: Option<String>,
     /// Host name and port as in the Host header.
     pub authority: String,
@@ -39,10 +38,8 @@ pub(crate) async fn observe(
     let (mut parts, body) = request.into_parts();
     let hit = hit_of(&parts, &tap);
     let (url, path) = (hit.url.clone(), hit.path.clone());
-    let seen =
-        Seen { ordinal: 0, token: hit.token.clone(), authority: authority(&parts.headers).to_owned() };
+    let seen = Seen { token: hit.token.clone(), authority: authority(&parts.headers).to_owned() };
     let ordinal = log.open(hit);
-    let seen = Seen { ordinal, ..seen };
     let bytes = read_body(&log, ordinal, body).await;
     tap.rearm();
     parts.extensions.insert(seen);
@@ -66,14 +63,16 @@ fn hit_of(parts: &request::Parts, tap: &HeadTap) -> Hit {
         Some(head) if head.line.starts_with(&line) => (head.headers, true),
         _ => (header_list(&parts.headers), false),
     };
-    let referer = parts.headers.get(header::REFERER).and_then(|r| r.to_str().ok()).and_then(|r| Url::parse(r).ok());
+    let referer =
+        parts.headers.get(header::REFERER).and_then(|r| r.to_str().ok()).and_then(|r| Url::parse(r).ok());
     Hit {
         ordinal: 0,
         time_us: now_us(),
         host: authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_owned(),
         method: parts.method.to_string(),
         url: format!("http://{authority}{path}"),
-        token: query_value(parts.uri.query().unwrap_or(""), "v").or_else(|| query_value(referer?.query()?, "v")),
+        token: query_value(parts.uri.query().unwrap_or(""), "v")
+            .or_else(|| query_value(referer?.query()?, "v")),
         path,
         headers,
         headers_exact,
@@ -137,8 +136,14 @@ async fn answer(log: &Arc<Log>, ordinal: u64, url: &str, response: Response) -> 
         (Body::from(bytes), seen)
     } else {
         let seen = ResponseBody { len: 0, sha256: sha256_hex(b""), complete: false };
-        let counted =
-            Counted { inner: body.into_data_stream(), hash: Sha256::new(), len: 0, ended: false, log: Arc::clone(log), ordinal };
+        let counted = Counted {
+            inner: body.into_data_stream(),
+            hash: Sha256::new(),
+            len: 0,
+            ended: false,
+            log: Arc::clone(log),
+            ordinal,
+        };
         (Body::from_stream(counted), seen)
     };
     log.update(ordinal, |hit| {

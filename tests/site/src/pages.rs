@@ -40,7 +40,7 @@ macro_rules! text {
 }
 
 macro_rules! pages {
-    ($($name:literal $(until $done:literal)? $(expects $expectation:path)? $(with $headers:expr)?;)*) => {
+    ($($name:literal $(until $done:literal)? $(expects $expectation:ident)? $(with $headers:expr)?;)*) => {
         /// Pages to visit, in the order of the documentation.
         pub const PAGES: &[Page] = &[$(Page {
             name: $name,
@@ -55,7 +55,7 @@ macro_rules! pages {
     (@done $name:literal) => { $name };
     (@done $name:literal $done:literal) => { $done };
     (@expectation) => { expect::from_site };
-    (@expectation $expectation:path) => { $expectation };
+    (@expectation $expectation:ident) => { expect::$expectation };
     (@headers) => { &[] };
     (@headers $headers:expr) => { $headers };
 }
@@ -107,15 +107,15 @@ pages! {
     "hostile-forge";
     "csp-strict" with STRICT;
     "csp-sandbox" with SANDBOX;
-    "csp-control" expects expect::one_csp_report with CONTROL;
+    "csp-control" expects one_csp_report with CONTROL;
     "cache" until "cache-next";
     "websocket";
     "eventsource";
     "preflight";
-    "hang" expects expect::hanging;
+    "hang" expects hanging;
     "slow";
     "dialog" until "dialog-loaded";
-    "download" expects expect::downloading;
+    "download" expects downloading;
     "infinite-loop";
 }
 
@@ -149,7 +149,15 @@ pub fn page(name: &str) -> Option<&'static Page> {
 pub(crate) fn document(name: &str) -> Option<Page> {
     page(name).copied().or_else(|| {
         let (name, html) = *INNER.iter().find(|(inner, _)| *inner == name)?;
-        Some(Page { name, host: HOST, path: "/p/", done: None, expectation: expect::from_site, html, headers: &[] })
+        Some(Page {
+            name,
+            host: HOST,
+            path: "/p/",
+            done: None,
+            expectation: expect::from_site,
+            html,
+            headers: &[],
+        })
     })
 }
 

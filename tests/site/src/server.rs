@@ -46,7 +46,9 @@ pub(crate) struct Server {
 
 impl Server {
     pub async fn bind(port: u16) -> Result<TcpListener, SiteError> {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| SiteError::Bind { port, source })
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .await
+            .map_err(|source| SiteError::Bind { port, source })
     }
 
     /// Serves `router` on `listener`; each request carries the connection's [`HeadTap`] as an extension.
@@ -108,7 +110,8 @@ async fn accept_loop(
             let tap = HeadTap::default();
             let service = TowerToHyperService::new(router.layer(Extension(tap.clone())));
             let builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(Tapped { stream, tap }), service);
+            let connection =
+                builder.serve_connection_with_upgrades(TokioIo::new(Tapped { stream, tap }), service);
             tokio::select! {
                 () = cancel.cancelled() => {}
                 ended = connection => if let Err(error) = ended {

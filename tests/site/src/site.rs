@@ -86,10 +86,6 @@ impl Site {
         Ok(Self { running: Arc::new(Running { server, shared, _refused: refused }) })
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.running.shared
-    }
-
     /// The port of every host.
     pub fn port(&self) -> u16 {
         self.running.server.addr.port()
@@ -132,7 +128,10 @@ impl Site {
 
     /// CSP reports of a visit.
     pub fn csp_reports(&self, token: &str) -> Vec<Hit> {
-        self.running.shared.log.matching(|hit| hit.token.as_deref() == Some(token) && hit.path_only() == "/csp-report")
+        self.running
+            .shared
+            .log
+            .matching(|hit| hit.token.as_deref() == Some(token) && hit.path_only() == "/csp-report")
     }
 
     /// Waits until `ready`, which is asked again after each change of log or truth.

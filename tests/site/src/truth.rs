@@ -107,6 +107,11 @@ impl Truths {
     }
 
     pub fn get(&self, token: &str) -> Truth {
-        self.0.lock().expect("no code panics while it holds the truths").get(token).cloned().unwrap_or_default()
+        self.0
+            .lock()
+            .expect("no code panics while it holds the truths")
+            .get(token)
+            .cloned()
+            .unwrap_or_default()
     }
 }

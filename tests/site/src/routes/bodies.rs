@@ -28,7 +28,10 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/r/pixel.png", get(|| async { reply("image/png", PIXEL) }))
         .route("/r/style.css", get(|| async { reply("text/css", "b{color:#123}") }))
         .route("/r/script.js", get(|| async { reply("text/javascript", "void 0;") }))
-        .route("/r/frame", get(|| async { reply("text/html", "<!doctype html><title>frame</title><p>frame") }))
+        .route(
+            "/r/frame",
+            get(|| async { reply("text/html", "<!doctype html><title>frame</title><p>frame") }),
+        )
         .route("/r/json", get(|| async { reply("application/json", "{\"a\":[1,2,3]}") }))
         .route("/r/text", get(|| async { reply("text/plain; charset=utf-8", "grüße\n") }))
         .route("/r/echo", any(echo))
@@ -106,7 +109,8 @@ async fn download() -> Response {
 /// `?status=302&to=<path or URL>&v=`: `to` keeps its own query; the token is appended when it has none.
 async fn redirect(Query(params): Params) -> Response {
     let status = params.get("status").and_then(|s| s.parse().ok()).unwrap_or(302_u16);
-    let status = StatusCode::from_u16(status).ok().filter(|s| matches!(s.as_u16(), 301 | 302 | 303 | 307 | 308));
+    let status =
+        StatusCode::from_u16(status).ok().filter(|s| matches!(s.as_u16(), 301 | 302 | 303 | 307 | 308));
     let (Some(status), Some(to)) = (status, params.get("to")) else {
         return (StatusCode::BAD_REQUEST, "give status=301|302|303|307|308 and to=<URL>").into_response();
     };

@@ -43,7 +43,9 @@ async fn set(Path(what): Path<String>) -> Response {
         "overwrite" => &OVERWRITE,
         "third" => &THIRD_PARTY,
         "partitioned" => &PARTITIONED,
-        _ => return (StatusCode::NOT_FOUND, "sets: first delete overwrite third partitioned").into_response(),
+        _ => {
+            return (StatusCode::NOT_FOUND, "sets: first delete overwrite third partitioned").into_response();
+        }
     };
     with_headers(reply("text/plain", "cookies"), headers)
 }

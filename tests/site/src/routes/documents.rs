@@ -32,14 +32,14 @@ pub(super) async fn page(
     let Some(document) = pages::document(&name) else {
         return (StatusCode::NOT_FOUND, format!("the fixture site has no page {name:?}")).into_response();
     };
-    let text = match filled(&shared, &seen, &params.0, document.body()) {
+    let text = match filled(&shared, &seen, &params, page_text(&document)) {
         Ok(text) => text,
         Err(refusal) => return *refusal,
     };
     let headers: Vec<(&'static str, String)> = document
-        .headers()
+        .headers
         .iter()
-        .map(|(name, value)| (*name, fill(value, |key| placeholder(&shared, &seen, &params.0, key))))
+        .map(|(name, value)| (*name, fill(value, |key| placeholder(&shared, &seen, &params, key))))
         .collect();
     let borrowed: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     with_headers(reply("text/html; charset=utf-8", text), &borrowed)
@@ -54,8 +54,10 @@ pub(super) async fn script(
     let Some(source) = pages::script(&name) else {
         return (StatusCode::NOT_FOUND, format!("the fixture site has no script {name:?}")).into_response();
     };
-    match filled(&shared, &seen, &params.0, source.to_owned()) {
-        Ok(text) => reply("text/javascript; charset=utf-8", text),
+    match filled(&shared, &seen, &params, source.to_owned()) {
+        Ok(text) => {
+            with_headers(reply("text/javascript; charset=utf-8", text), &[("service-worker-allowed", "/")])
+        }
         Err(refusal) => *refusal,
     }
 }
@@ -95,16 +97,10 @@ fn placeholder(shared: &Shared, seen: &Seen, params: &Values, name: &str) -> Opt
     }
 }
 
-impl Page {
-    fn body(&self) -> String {
-        match self.name {
-            "two-hundred-requests" => two_hundred(self.html),
-            _ => self.html.to_owned(),
-        }
-    }
-
-    fn headers(&self) -> &'static [(&'static str, &'static str)] {
-        self.headers
+fn page_text(page: &Page) -> String {
+    match page.name {
+        "two-hundred-requests" => two_hundred(page.html),
+        _ => page.html.to_owned(),
     }
 }
 

@@ -1,0 +1,136 @@
+//! From log and reports to rows.
+
+use super::{
+    Calls, Cookie, Expected, Failure, FailureClass, Frame, Navigation, Redirect, Request, Response, Rows,
+};
+use crate::log::Hit;
+use crate::site::Site;
+use crate::truth::Truth;
+
+/// The rows every page has: one request per hit, its response or redirect, its cookies, its navigation, and
+/// what the pages reported. Call it once the visit is over: it knows what happened until now.
+pub fn from_site(token: &str, site: &Site) -> Expected {
+    let mut expected = Expected::default();
+    for hit in site.hits_for(token) {
+        let rows = match hit.path_only() {
+            "/favicon.ico" | "/csp-report" => &mut expected.optional,
+            _ => &mut expected.required,
+        };
+        http_rows(&hit, rows);
+        if let Some(row) = unfinished(&hit) {
+            expected.optional.http_responses.push(row);
+        }
+        cookie_rows(&hit, &mut expected);
+    }
+    truth_rows(site.truth(token), &mut expected);
+    expected
+}
+
+/// [`from_site`] for a page that breaks its own policy once.
+pub fn one_csp_report(token: &str, site: &Site) -> Expected {
+    Expected { csp_reports: 1, ..from_site(token, site) }
+}
+
+/// [`from_site`] for a page with a resource that never ends: the browser may record its end as a failure.
+pub fn hanging(token: &str, site: &Site) -> Expected {
+    let mut expected = from_site(token, site);
+    for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/r/hang") {
+        expected.optional.http_failures.push(Failure { url: hit.url.clone(), class: FailureClass::Aborted });
+    }
+    expected
+}
+
+/// [`from_site`] for a page that starts a download: a browser turns that navigation into an aborted request.
+pub fn downloading(token: &str, site: &Site) -> Expected {
+    let mut expected = from_site(token, site);
+    for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/r/download") {
+        expected.required.navigations.retain(|navigation| navigation.url != hit.url);
+        expected
+            .optional
+            .navigations
+            .push(Navigation { url: hit.url.clone(), kind: Some("document".into()) });
+        expected.optional.http_failures.push(Failure { url: hit.url.clone(), class: FailureClass::Aborted });
+    }
+    expected
+}
+
+fn complete(hit: &Hit) -> bool {
+    hit.response_body.as_ref().is_some_and(|body| body.complete)
+}
+
+/// A response that began and did not end is a failure; whether it also has a response row is left open.
+fn unfinished(hit: &Hit) -> Option<Response> {
+    let status = hit.status.filter(|_| !complete(hit))?;
+    Some(Response { url: hit.url.clone(), status })
+}
+
+fn http_rows(hit: &Hit, rows: &mut Rows) {
+    rows.http_requests.push(Request { method: hit.method.clone(), url: hit.url.clone() });
+    let Some(status) = hit.status else { return };
+    if let Some(new) = &hit.location {
+        rows.http_redirects.push(Redirect { old: hit.url.clone(), new: new.clone(), status });
+        return;
+    }
+    // A switch of protocols has no body that could end.
+    if complete(hit) || status == 101 {
+        rows.http_responses.push(Response { url: hit.url.clone(), status });
+    }
+    let navigates = hit.header("sec-fetch-mode") == Some("navigate");
+    if navigates && status != 204 {
+        rows.navigations.push(Navigation { url: hit.url.clone(), kind: Some("document".into()) });
+    }
+}
+
+/// A cookie set for the site of the page is due; one set in a third-party context is up to the browser's policy.
+fn cookie_rows(hit: &Hit, expected: &mut Expected) {
+    let rows = match hit.header("sec-fetch-site") {
+        Some("cross-site") => &mut expected.optional,
+        _ => &mut expected.required,
+    };
+    for line in &hit.set_cookies {
+        let mut parts = line.split(';').map(str::trim);
+        let Some((name, _)) = parts.next().and_then(|pair| pair.split_once('=')) else { continue };
+        let deleted = parts.any(|attribute| attribute.eq_ignore_ascii_case("max-age=0"));
+        rows.javascript_cookies.push(Cookie {
+            name: name.to_owned(),
+            host: hit.host.clone(),
+            deleted,
+            how: Some("http".into()),
+        });
+    }
+}
+
+fn truth_rows(truth: Truth, expected: &mut Expected) {
+    let Expected { required, optional, .. } = expected;
+    for (key, count) in truth.calls {
+        let (operation, symbols) = key.split_once(' ').unwrap_or(("call", key.as_str()));
+        let symbols = symbols.split('|').map(str::to_owned).collect();
+        required.javascript.push(Calls { symbols, operation: operation.to_owned(), count });
+    }
+    for cookie in truth.cookies {
+        let rows = if cookie.policy { &mut *optional } else { &mut *required };
+        let (name, host, deleted) = (cookie.name, cookie.host, cookie.deleted);
+        rows.javascript_cookies.push(Cookie { name, host, deleted, how: Some("script".into()) });
+    }
+    for navigation in truth.navigations {
+        let rows = if navigation.optional { &mut *optional } else { &mut *required };
+        rows.navigations.push(Navigation { url: navigation.url, kind: Some(navigation.kind) });
+    }
+    for failure in truth.failures {
+        if !failure.reached {
+            required.http_requests.push(Request { method: "GET".into(), url: failure.url.clone() });
+        }
+        let class = FailureClass::of(&failure.class);
+        required.http_failures.push(Failure { url: failure.url, class });
+    }
+    for url in truth.cached {
+        optional.http_requests.push(Request { method: "GET".into(), url: url.clone() });
+        for status in [200, 304] {
+            optional.http_responses.push(Response { url: url.clone(), status });
+        }
+    }
+    for frame in truth.frames {
+        let (url, direction, payload) = (frame.url, frame.direction, frame.payload);
+        required.websocket_frames.push(Frame { url, direction, payload });
+    }
+}

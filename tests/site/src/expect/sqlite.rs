@@ -1,0 +1,145 @@
+//! Reads the rows of a visit from a record store's SQLite file, by OpenWPM's table and column names.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
+
+use super::{Calls, Cookie, Failure, FailureClass, Frame, Navigation, Observed, Redirect, Request, Response};
+use crate::observe::query_value;
+
+/// Why rows could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("cannot read {table} of the record store: {source}")]
+    Query { table: &'static str, source: rusqlite::Error },
+    #[error("no row of site_visits has a site_url with v={token}; was the page visited under this token?")]
+    NoVisit { token: String },
+}
+
+/// Rows read, and where they came from.
+#[derive(Clone, Debug)]
+pub struct Read {
+    pub rows: Observed,
+    /// The visits (attempts) whose `site_url` carries the token; their rows are joined.
+    pub visit_ids: Vec<i64>,
+    /// Tables that the file does not have; their rows are empty.
+    pub missing_tables: Vec<&'static str>,
+}
+
+/// Reads all visits of a token from a file, without writing to it.
+pub fn read(path: &Path, token: &str) -> Result<Read, ReadError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)
+        .map_err(|source| ReadError::Query { table: "the database file", source })?;
+    read_from(&db, token)
+}
+
+/// Reads all visits of a token from an open database.
+pub fn read_from(db: &Connection, token: &str) -> Result<Read, ReadError> {
+    let visits = query(db, "site_visits", "SELECT visit_id, site_url FROM site_visits", &[], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    })?;
+    let carries = |url: &str| url.split_once('?').and_then(|(_, query)| query_value(query, "v"));
+    let visit_ids: Vec<i64> = visits
+        .into_iter()
+        .filter(|(_, url)| carries(url).as_deref() == Some(token))
+        .map(|(id, _)| id)
+        .collect();
+    if visit_ids.is_empty() {
+        return Err(ReadError::NoVisit { token: token.to_owned() });
+    }
+    let mut reader = Reader { db, visit_ids, missing_tables: Vec::new() };
+    let rows = reader.rows()?;
+    Ok(Read { rows, visit_ids: reader.visit_ids, missing_tables: reader.missing_tables })
+}
+
+struct Reader<'a> {
+    db: &'a Connection,
+    visit_ids: Vec<i64>,
+    missing_tables: Vec<&'static str>,
+}
+
+fn text(row: &Row<'_>, at: usize) -> rusqlite::Result<String> {
+    Ok(row.get::<_, Option<String>>(at)?.unwrap_or_default())
+}
+
+fn status(row: &Row<'_>, at: usize) -> rusqlite::Result<u16> {
+    Ok(row.get::<_, Option<u16>>(at)?.unwrap_or_default())
+}
+
+impl Reader<'_> {
+    fn rows(&mut self) -> Result<Observed, ReadError> {
+        Ok(Observed {
+            http_requests: self.table("http_requests", "method, url", "", |row| {
+                Ok(Request { method: text(row, 0)?, url: text(row, 1)? })
+            })?,
+            http_responses: self.table("http_responses", "url, response_status", "", |row| {
+                Ok(Response { url: text(row, 0)?, status: status(row, 1)? })
+            })?,
+            // A row without a status of 3xx is a switch of scheme inside the browser, not a redirect of the site.
+            http_redirects: self.table(
+                "http_redirects",
+                "old_request_url, new_request_url, response_status",
+                "AND response_status BETWEEN 300 AND 399",
+                |row| Ok(Redirect { old: text(row, 0)?, new: text(row, 1)?, status: status(row, 2)? }),
+            )?,
+            http_failures: self.table("http_failures", "url, error", "", |row| {
+                Ok(Failure { url: text(row, 0)?, class: FailureClass::of(&text(row, 1)?) })
+            })?,
+            javascript: self.table(
+                "javascript",
+                "symbol, operation, count(*)",
+                "GROUP BY symbol, operation",
+                |row| Ok(Calls { symbols: vec![text(row, 0)?], operation: text(row, 1)?, count: row.get::<_, i64>(2)?.unsigned_abs() }),
+            )?,
+            navigations: self.table("navigations", "url", "", |row| {
+                Ok(Navigation { url: text(row, 0)?, kind: None })
+            })?,
+            // A browser reports an overwrite as the end of the old value and a new one: only the second is a change.
+            javascript_cookies: self.table(
+                "javascript_cookies",
+                "name, host, record_type",
+                "AND record_type <> 'manual-export' AND NOT (record_type = 'deleted' AND change_cause = 'overwrite')",
+                |row| {
+                    let deleted = text(row, 2)? == "deleted";
+                    Ok(Cookie { name: text(row, 0)?, host: text(row, 1)?, deleted, how: None })
+                },
+            )?,
+            websocket_frames: self.table("websocket_frames", "url, direction, payload", "", |row| {
+                Ok(Frame { url: text(row, 0)?, direction: text(row, 1)?, payload: text(row, 2)? })
+            })?,
+        })
+    }
+
+    fn table<T>(
+        &mut self,
+        table: &'static str,
+        columns: &str,
+        tail: &str,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, ReadError> {
+        let exists = "SELECT 1 FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?1";
+        let there = self.db.prepare(exists).and_then(|mut statement| statement.exists([table]));
+        if !there.map_err(|source| ReadError::Query { table, source })? {
+            self.missing_tables.push(table);
+            return Ok(Vec::new());
+        }
+        let marks = vec!["?"; self.visit_ids.len()].join(",");
+        let sql = format!("SELECT {columns} FROM {table} WHERE visit_id IN ({marks}) {tail}");
+        query(self.db, table, &sql, &self.visit_ids, read)
+    }
+}
+
+fn query<T>(
+    db: &Connection,
+    table: &'static str,
+    sql: &str,
+    ids: &[i64],
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, ReadError> {
+    let run = || -> rusqlite::Result<Vec<T>> {
+        let mut statement = db.prepare(sql)?;
+        statement.query_map(params_from_iter(ids), read)?.collect()
+    };
+    run().map_err(|source| ReadError::Query { table, source })
+}
