@@ -92,11 +92,17 @@ impl<T> Loaded<T> {
         &self.section
     }
 
-    /// Where the value of `key` (dotted, within the section) came from.
+    /// Where the value of `key` (dotted, within the section) came from; for a table, where its first key did.
     pub fn origin(&self, key: &str) -> &Origin {
         let mut key = key;
         loop {
             if let Some(origin) = self.origins.get(key) {
+                return origin;
+            }
+            let below = format!("{key}.");
+            if let Some((_, origin)) =
+                self.origins.range(below.clone()..).next().filter(|(found, _)| found.starts_with(&below))
+            {
                 return origin;
             }
             match key.rsplit_once('.') {
@@ -148,8 +154,12 @@ where
     let mut merged = defaults.clone();
     if let Some(path) = file {
         match file_layer(section, path) {
-            Ok(Some(layer)) => merged.merge(layer),
-            Ok(None) => {}
+            Ok((layer, wrong)) => {
+                problems.extend(wrong);
+                if let Some(layer) = layer {
+                    merged.merge(layer);
+                }
+            }
             Err(error) => problems.extend(error.problems),
         }
     }
@@ -181,6 +191,7 @@ fn decode<T: DeserializeOwned>(
 ) -> Result<Loaded<T>, ConfigError> {
     let unknown = RefCell::new(Vec::new());
     let mut decoded = None;
+    let mut removed: Vec<Vec<String>> = Vec::new();
     for _ in 0..MAX_ROUNDS {
         let error = match T::deserialize(de::De::new(&tree, section, &unknown)) {
             Ok(value) => {
@@ -193,10 +204,14 @@ fn decode<T: DeserializeOwned>(
         let origin = tree.origin_at(&path).clone();
         let mut problem = Problem::new(origin, join(section, &path), error.message);
         problem.suggestion = error.suggestion;
-        problems.push(problem);
+        // What holds a value that was taken away may now lack it: that is no second error.
+        if !removed.iter().any(|below| below.starts_with(&path)) {
+            problems.push(problem);
+        }
         if !tree.put_back(&path, defaults) {
             break;
         }
+        removed.push(path);
     }
     for problem in unknown.into_inner() {
         if !problems.contains(&problem) {
@@ -222,7 +237,8 @@ fn default_layer<T: Serialize + Default>(section: &str) -> Result<Node, ConfigEr
     Ok(Node::from_default(value))
 }
 
-fn file_layer(section: &str, path: &Path) -> Result<Option<Node>, ConfigError> {
+/// The section's table, if the file has it, and what is wrong beside it.
+fn file_layer(section: &str, path: &Path) -> Result<(Option<Node>, Vec<Problem>), ConfigError> {
     let at_start = |message: String| {
         ConfigError::one(Problem::new(Origin::File { path: path.into(), line: 1, column: 1 }, "", message))
     };
@@ -243,7 +259,7 @@ fn file_layer(section: &str, path: &Path) -> Result<Option<Node>, ConfigError> {
             }
         }
     }
-    ConfigError::unless_empty(problems).map(|()| layer)
+    Ok((layer, problems))
 }
 
 fn unknown_section(origin: Origin, section: &str, name: &str) -> Problem {

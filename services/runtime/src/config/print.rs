@@ -29,9 +29,14 @@ fn write_table<T>(
     value: &Value,
 ) -> Result<(), toml::ser::Error> {
     let Value::Table(table) = value else { return Ok(()) };
-    let header = std::iter::once(loaded.section()).chain(path.iter().copied()).map(quoted);
-    lines.push(format!("[{}]", header.collect::<Vec<_>>().join(".")));
     let is_nested = |value: &Value| value.as_table().is_some_and(|table| !is_reference(table));
+    if table.is_empty() || table.values().any(|value| !is_nested(value)) {
+        let header = std::iter::once(loaded.section()).chain(path.iter().copied()).map(quoted);
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        lines.push(format!("[{}]", header.collect::<Vec<_>>().join(".")));
+    }
     for (key, value) in table.iter().filter(|(_, value)| !is_nested(value)) {
         let mut text = String::new();
         value.serialize(toml::ser::ValueSerializer::new(&mut text))?;
@@ -45,7 +50,6 @@ fn write_table<T>(
     for (key, value) in table.iter().filter(|(_, value)| is_nested(value)) {
         let mut path = path.to_vec();
         path.push(key);
-        lines.push(String::new());
         write_table(loaded, lines, &path, value)?;
     }
     Ok(())

@@ -153,7 +153,8 @@ impl Node {
 /// Reads a file, keeping the line and column of every value.
 pub(super) fn parse_file(path: &Path, text: &str) -> Result<Node, ConfigError> {
     let source = Source { path: path.into(), text };
-    let (table, errors) = DeTable::parse_recoverable(text);
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
     let problems = errors
         .iter()
         .map(|error| {
