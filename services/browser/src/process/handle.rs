@@ -164,7 +164,7 @@ impl Process {
         // From here an early return drops the handle, which kills the child.
         let out = child.stdout.take().map(|o| pipe::Receiver::from_owned_fd(OwnedFd::from(o)));
         let err = child.stderr.take().map(|e| pipe::Receiver::from_owned_fd(OwnedFd::from(e)));
-        let pidfd = AsyncFd::register(pidfd).map_err(setup("a process handle"))?;
+        let pidfd = tree::watched(pidfd).map_err(setup("a process handle"))?;
         let mut readers = Vec::new();
         for (end, tail, stream) in [(out, &shared.stdout, "stdout"), (err, &shared.stderr, "stderr")] {
             let Some(end) = end else { continue };
@@ -199,12 +199,19 @@ impl Process {
 
     /// Waits for the process itself. Any number may wait; cancel-safe.
     pub async fn wait(&self) -> Exit {
+        self.exited().await
+    }
+
+    /// As [`Process::wait`], but the future does not keep the process alive.
+    pub fn exited(&self) -> impl Future<Output = Exit> + Send + 'static {
         let mut state = self.0.state.clone();
-        let seen = state.wait_for(|s| !matches!(s, State::Running)).await;
-        match seen.as_deref() {
-            Ok(State::Exited(exit) | State::Gone(exit, _)) => *exit,
-            // The runtime that watched it was shut down.
-            Ok(State::Running) | Err(_) => Exit { code: None, signal: None },
+        async move {
+            let seen = state.wait_for(|s| !matches!(s, State::Running)).await;
+            match seen.as_deref() {
+                Ok(State::Exited(exit) | State::Gone(exit, _)) => *exit,
+                // The runtime that watched it was shut down.
+                Ok(State::Running) | Err(_) => Exit { code: None, signal: None },
+            }
         }
     }
 

@@ -106,6 +106,12 @@ fn open(member: &Member) -> Option<OwnedFd> {
     (start_ticks(member.pid).ok()? == member.start_ticks).then_some(fd)
 }
 
+/// Becomes readable when the process of this pidfd ends.
+pub(super) fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open and stays the same descriptor for as long as the AsyncFd owns it.
+    unsafe { AsyncFd::register(pidfd) }.map_err(io::Error::from)
+}
+
 async fn kill_and_wait(targets: Vec<Member>, until: Instant) -> usize {
     let mut dying = Vec::new();
     for member in targets {
@@ -118,7 +124,7 @@ async fn kill_and_wait(targets: Vec<Member>, until: Instant) -> usize {
     }
     let killed = dying.len();
     for (pid, fd) in dying {
-        match AsyncFd::register(fd) {
+        match watched(fd) {
             // Past the time limit the next look at /proc reports it as a survivor.
             Ok(fd) => drop(timeout_at(until, fd.readable()).await),
             Err(error) => tracing::warn!(pid, %error, "cannot watch a dying process"),

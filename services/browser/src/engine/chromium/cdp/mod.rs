@@ -22,7 +22,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Connection, ConnectionOptions, PendingCall, Stats};
+pub use connection::{Connection, ConnectionOptions, PendingCall, Stats, WeakConnection};
 pub use error::{CallError, CloseReason};
 pub use ids::{ContextId, SessionId, TargetId};
 pub use raw::RawJson;

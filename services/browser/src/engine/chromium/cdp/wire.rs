@@ -160,7 +160,9 @@ mod tests {
     #[test]
     fn an_oversized_message_is_skipped_in_bounded_memory_and_names_its_call() {
         let mut framer = Framer::new(64);
-        assert!(frames(&mut framer, &[b"{\"id\":7,\"result\":\"".as_slice(), &[b'x'; 80]].concat()).is_empty());
+        assert!(
+            frames(&mut framer, &[b"{\"id\":7,\"result\":\"".as_slice(), &[b'x'; 80]].concat()).is_empty()
+        );
         assert!(frames(&mut framer, &[b'x'; 1000]).is_empty());
         assert!(framer.buffer.is_empty());
         let got = frames(&mut framer, b"\"}\0{}\0");

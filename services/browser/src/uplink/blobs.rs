@@ -1,0 +1,64 @@
+//! Bodies, pictures and sources to storage, in pieces.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use sonde_proto::storage::v1::PutBlobRequest;
+use sonde_proto::storage::v1::blob_service_client::BlobServiceClient;
+use tokio::time::Instant;
+
+use super::{Shared, UplinkError, retried};
+
+const CHUNK: usize = 256 << 10;
+/// Beyond this a hash is worth a thread of its own.
+const BLOCKING: usize = 1 << 20;
+
+pub(super) async fn put(shared: &Shared, content: Bytes, deadline: Instant) -> Result<String, UplinkError> {
+    let sha256 = if content.len() > BLOCKING {
+        let content = content.clone();
+        tokio::task::spawn_blocking(move || hex(&content)).await.map_err(|_| UplinkError::Closed)?
+    } else {
+        hex(&content)
+    };
+    let mut client = BlobServiceClient::new(shared.channel.clone());
+    let pieces: Vec<PutBlobRequest> = pieces(&sha256, &content);
+    retried("PutBlob", deadline, async || {
+        client.put_blob(tokio_stream::iter(pieces.clone())).await
+    })
+    .await?;
+    Ok(sha256)
+}
+
+fn pieces(sha256: &str, content: &Bytes) -> Vec<PutBlobRequest> {
+    let head = PutBlobRequest { sha256: sha256.to_owned(), chunk: content.slice(..content.len().min(CHUNK)) };
+    let rest = (CHUNK..content.len()).step_by(CHUNK);
+    let piece = |at: usize| PutBlobRequest {
+        sha256: String::new(),
+        chunk: content.slice(at..(at + CHUNK).min(content.len())),
+    };
+    std::iter::once(head).chain(rest.map(piece)).collect()
+}
+
+fn hex(content: &[u8]) -> String {
+    use std::fmt::Write;
+    Sha256::digest(content).iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_make_up_the_content() {
+        for size in [0, 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
+            let content = Bytes::from(vec![7u8; size]);
+            let pieces = pieces("h", &content);
+            assert_eq!(pieces.iter().map(|p| p.chunk.len()).sum::<usize>(), size);
+            assert_eq!(pieces.iter().filter(|p| !p.sha256.is_empty()).count(), 1);
+            assert!(pieces.iter().all(|p| p.chunk.len() <= CHUNK));
+        }
+        assert_eq!(hex(b"")[..8], *"e3b0c442");
+    }
+}
