@@ -1,4 +1,5 @@
 //! Precedence of the layers, and the shape of every error.
+#![allow(clippy::unwrap_used)] // the lint's exception for tests does not reach their helper functions
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! Real servers and real clients over all three kinds of endpoint.
+#![allow(clippy::unwrap_used)] // the lint's exception for tests does not reach their helper functions
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};

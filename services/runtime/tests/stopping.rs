@@ -1,4 +1,5 @@
 //! Signals and panics of a whole process; alone in this file because they belong to the process.
+#![allow(clippy::unwrap_used)] // the lint's exception for tests does not reach their helper functions
 
 use std::time::Duration;
 

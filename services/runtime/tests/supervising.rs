@@ -1,4 +1,5 @@
 //! Real children: they crash, hang, leave children of their own, and are ended.
+#![allow(clippy::unwrap_used)] // the lint's exception for tests does not reach their helper functions
 
 use std::ffi::OsString;
 use std::sync::{Arc, Mutex};
@@ -199,4 +200,29 @@ async fn names_are_unique() {
     let specs = vec![shell("a", "true"), shell("a", "true")];
     let error = Supervisor::start(specs, quick(), sink, &token, &token).unwrap_err();
     assert!(matches!(error, SuperviseError::Duplicate(_)));
+}
+
+/// R14: the kernel ends the children of a supervisor that is killed. This test plays both parts: started again with
+/// the variable set, it is the supervisor.
+#[tokio::test]
+async fn children_do_not_outlive_a_killed_supervisor() {
+    const PLAY_SUPERVISOR: &str = "SONDE_TEST_SUPERVISOR_PID_FILE";
+    if let Some(pid_file) = std::env::var_os(PLAY_SUPERVISOR) {
+        let script = format!("trap '' TERM; echo $$ > {}; while :; do sleep 0.05; done", pid_file.display());
+        let (_supervisor, _, _) = supervise(vec![shell("deaf", &script)]);
+        return std::future::pending().await;
+    }
+    let dir = TempDir::new().unwrap();
+    let pid_file = dir.path().join("pid");
+    let mut supervisor = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "children_do_not_outlive_a_killed_supervisor"])
+        .env(PLAY_SUPERVISOR, &pid_file)
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pid = read_pid(&pid_file).await;
+    assert!(alive(pid));
+    supervisor.kill().await.unwrap();
+    timeout(Duration::from_secs(5), gone(pid)).await.unwrap();
 }
