@@ -12,7 +12,8 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use super::cdp::{
-    CallError, CloseReason, Connection, ConnectionOptions, ContextId, HookFailure, SessionInfo, TargetId,
+    CallError, CloseReason, Connection, ConnectionOptions, ContextId, HookFailure, RawCommand, SessionInfo,
+    TargetId,
 };
 use super::flags;
 use super::profile::{self, ProfileDir};
@@ -155,6 +156,8 @@ pub struct Page {
     pub session: Arc<SessionInfo>,
     /// Set-up commands of its session that failed.
     pub hook_failures: Vec<Arc<HookFailure>>,
+    /// Why its first document did not load: `net::ERR_NAME_NOT_RESOLVED` and the like.
+    pub navigation_error: Option<String>,
 }
 
 /// How a browser ended.
@@ -320,8 +323,12 @@ impl Browser {
         self.connection.call_raw(None, "Target.disposeBrowserContext", params, deadline).await.map(drop)
     }
 
-    /// Opens a page (`None`: in the default context) and waits until its session has been set up. The URL
-    /// may be loading already. Needs [`Connection::auto_attach`].
+    /// Opens a page (`None`: in the default context), waits until its session has been set up, and then
+    /// lets it go to `url`; gives it when the document has been committed. Needs
+    /// [`Connection::auto_attach`].
+    ///
+    /// Only `about:` URLs are given to the browser at once: it starts the navigation of a new target
+    /// before its session exists, so that the first request would be missed.
     pub async fn create_page(
         &self,
         context: Option<&ContextId>,
@@ -334,14 +341,40 @@ impl Browser {
             target_id: TargetId,
         }
         let until = Instant::now() + deadline;
-        let mut params = json!({"url": url});
+        let at_once = url.starts_with("about:");
+        let mut params = json!({"url": if at_once { url } else { "about:blank" }});
         if let Some(context) = context {
             params["browserContextId"] = json!(context);
         }
-        let created: Created = self.ask("Target.createTarget", params, deadline).await?;
-        let left = until.saturating_duration_since(Instant::now());
-        let (session, hook_failures) = self.connection.wait_ready(&created.target_id, left).await?;
-        Ok(Page { target_id: created.target_id, session, hook_failures })
+        let Created { target_id } = self.ask("Target.createTarget", params, deadline).await?;
+        let opened = self.open(&target_id, (!at_once).then_some(url), until).await;
+        if opened.is_err() {
+            // The caller never learns of this page, so it must not stay; the first error is the one to tell.
+            let close = RawCommand::new("Target.closeTarget", json!({"targetId": target_id}));
+            drop(self.connection.send_no_wait(None, close));
+        }
+        opened
+    }
+
+    async fn open(&self, target_id: &TargetId, url: Option<&str>, until: Instant) -> Result<Page, CallError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Navigated {
+            error_text: Option<String>,
+        }
+        let left = || until.saturating_duration_since(Instant::now());
+        let (session, hook_failures) = self.connection.wait_ready(target_id, left()).await?;
+        let mut navigation_error = None;
+        if let Some(url) = url {
+            const METHOD: &str = "Page.navigate";
+            let params = json!({"url": url});
+            let answer = self.connection.call_raw(Some(&session.id), METHOD, params, left()).await?;
+            let decoded: Navigated = answer
+                .decode()
+                .map_err(|e| CallError::Decode { method: METHOD.into(), error: e.to_string() })?;
+            navigation_error = decoded.error_text;
+        }
+        Ok(Page { target_id: target_id.clone(), session, hook_failures, navigation_error })
     }
 
     /// Closes a page without asking it (no `beforeunload`). Works while the page hangs in a loop.
