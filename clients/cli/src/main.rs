@@ -1,0 +1,20 @@
+//! `sonde`: crawl, visit, supervise and ask, from one command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = sonde_cli::args::Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("sonde: the system refuses threads or file descriptors: {error}; raise the limits (ulimit -u, -n)");
+            return ExitCode::from(1);
+        }
+    };
+    let code = runtime.block_on(sonde_cli::run(args));
+    // Tasks that still hold a connection must not keep a finished command alive.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    ExitCode::from(code)
+}
