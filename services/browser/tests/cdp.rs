@@ -1,5 +1,8 @@
 //! The DevTools client, the launcher and the process model against a real Chromium.
 
+// Clippy's allowance for tests does not reach the functions they share.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,12 +94,10 @@ async fn started(options: ChromiumOptions) -> Browser {
 }
 
 async fn next_event(events: &mut Subscription) -> Arc<Event> {
-    loop {
-        match timeout(SOON, events.recv()).await.expect("an event in time").expect("the stream goes on") {
-            Item::Event(event) => return event,
-            Item::HookFailed(failure) => panic!("{failure:?}"),
-            Item::Lost { events, .. } => panic!("lost {events}"),
-        }
+    match timeout(SOON, events.recv()).await.expect("an event in time").expect("the stream goes on") {
+        Item::Event(event) => event,
+        Item::HookFailed(failure) => panic!("{failure:?}"),
+        Item::Lost { events, .. } => panic!("lost {events}"),
     }
 }
 
@@ -213,12 +214,14 @@ async fn until(done: impl Fn() -> bool) {
 async fn closing_leaves_no_process_and_no_profile() {
     let root = tempfile::tempdir().unwrap();
     let mut ends = process::subscribe();
-    let browser = started(options(root.path())).await;
+    let languages = "de-CH,de".to_owned();
+    let browser = started(ChromiumOptions { languages, ..options(root.path()) }).await;
     assert!(browser.version().product.starts_with("Chrome/"), "{:?}", browser.version());
     assert!(browser.launch_time() < Duration::from_secs(30));
     assert!(browser.command_line().iter().any(|a| a == "--remote-debugging-pipe"));
     let page = browser.create_page(None, "about:blank", SOON).await.unwrap();
     assert_eq!(evaluate(&browser, &page.session, "navigator.webdriver").await, json!(false));
+    assert_eq!(evaluate(&browser, &page.session, "navigator.languages").await, json!(["de-CH", "de"]));
     let process = browser.process().clone();
     assert!(process.tree().len() > 3);
     assert!(process::running().iter().any(|p| p.pid == process.pid()));

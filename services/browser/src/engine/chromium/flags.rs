@@ -93,8 +93,9 @@ pub(super) fn arguments(options: &ChromiumOptions, profile: &Path) -> Result<Vec
     }
     args.push(format!("--user-data-dir={}", profile.display()));
     args.push(format!("--crash-dumps-dir={}", profile.join("crashes").display()));
-    args.push(format!("--lang={}", options.lang));
-    args.push(format!("--accept-lang={}", options.lang));
+    let first = options.languages.split(',').next().unwrap_or_default();
+    args.push(format!("--lang={first}"));
+    args.push(format!("--accept-lang={}", options.languages));
     let (width, height) = options.window_size;
     args.push(format!("--window-size={width},{height}"));
     if options.headless {

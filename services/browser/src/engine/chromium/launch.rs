@@ -45,8 +45,8 @@ pub struct ChromiumOptions {
     /// Width and height in CSS pixels.
     pub window_size: (u32, u32),
     pub third_party_cookies: ThirdPartyCookies,
-    /// Language of the browser, and by it of `Accept-Language` and `navigator.language`: `en-US`.
-    pub lang: String,
+    /// For `Accept-Language` and `navigator.languages`, as `en-US,en`; the first is the browser's own.
+    pub languages: String,
     /// Merged with ours: feature lists are joined, anything else goes last.
     pub extra_args: Vec<String>,
     pub env: Vec<(String, String)>,
@@ -66,7 +66,7 @@ impl Default for ChromiumOptions {
             proxy: None,
             window_size: (1366, 768),
             third_party_cookies: ThirdPartyCookies::default(),
-            lang: "en-US".into(),
+            languages: "en-US,en".into(),
             extra_args: Vec::new(),
             env: Vec::new(),
             deadline: Duration::from_secs(30),

@@ -222,7 +222,7 @@ impl Connection {
         command: &RawCommand,
     ) -> Result<(PendingCall, Bytes), CallError> {
         let (sender, answer) = oneshot::channel();
-        let id = self.shared().pending.add(&command.method, session, Waiter::Caller(sender))?;
+        let id = self.shared().pending.add(command.method.clone(), session, Waiter::Caller(sender))?;
         let bytes = wire::encode(id, session, command);
         let method = command.method.clone().into_owned();
         Ok((PendingCall { id, method, answer, shared: self.shared().clone() }, bytes))

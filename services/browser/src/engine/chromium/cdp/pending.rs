@@ -54,7 +54,7 @@ impl Pending {
 
     pub fn add(
         &self,
-        method: &Cow<'static, str>,
+        method: Cow<'static, str>,
         session: Option<&SessionId>,
         waiter: Waiter,
     ) -> Result<u64, CallError> {
@@ -67,7 +67,7 @@ impl Pending {
             return Err(CallError::Busy { method: method.to_string(), limit: self.limit });
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        state.calls.insert(id, Entry { method: method.clone(), session: session.cloned(), waiter });
+        state.calls.insert(id, Entry { method, session: session.cloned(), waiter });
         Ok(id)
     }
 

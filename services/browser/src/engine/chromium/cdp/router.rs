@@ -1,6 +1,5 @@
 //! The reading side: every message goes through here, in order, and nothing here waits.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -256,9 +255,8 @@ impl Router {
     }
 
     fn send(&self, session: Option<&SessionId>, command: RawCommand, waiter: Waiter) {
-        let method: &Cow<'static, str> = &command.method;
         // An error means closed: everything was told already.
-        let Ok(id) = self.shared.pending.add(method, session, waiter) else { return };
+        let Ok(id) = self.shared.pending.add(command.method.clone(), session, waiter) else { return };
         if self.shared.urgent.try_send(wire::encode(id, session, &command)).is_err() {
             self.shared.close(CloseReason::Backlog(self.shared.urgent.max_capacity()));
         }
