@@ -12,38 +12,53 @@ const VISIT: Duration = Duration::from_secs(60);
 
 struct Browser {
     child: Child,
+    group: Pid,
     _profile: tempfile::TempDir,
 }
 
 impl Browser {
+    /// Opens each URL in a tab of its own. Headless Chromium takes one URL, so a local file opens the others.
     fn open(urls: &[String]) -> Self {
-        let profile = tempfile::tempdir().unwrap();
+        let profile = tempfile::tempdir().expect("a temp dir can be made");
+        let opens: String = urls.iter().map(|url| format!("open({url:?}, '_blank', 'noopener');")).collect();
+        let start = profile.path().join("start.html");
+        std::fs::write(&start, format!("<!doctype html><script>{opens}</script>"))
+            .expect("the start page is written");
         let real = Path::new("/usr/lib/chromium/chromium");
         let mut command = Command::new(if real.exists() { real } else { Path::new("/usr/bin/chromium") });
         command
             .args(["--headless=new", "--no-first-run", "--disable-gpu", "--disable-background-networking"])
             .args(["--disable-component-update", "--disable-popup-blocking", "--disable-breakpad"])
             .arg("--host-resolver-rules=MAP nope.invalid ~NOTFOUND")
-            .arg(format!("--user-data-dir={}", profile.path().display()));
+            .arg(format!("--user-data-dir={}", profile.path().join("profile").display()));
         if rustix::process::geteuid().is_root() {
             command.arg("--no-sandbox");
         }
         let null = std::process::Stdio::null;
-        command.args(urls).stdin(null()).stdout(null()).stderr(null()).process_group(0).kill_on_drop(true);
-        Self { child: command.spawn().expect("Chromium is installed"), _profile: profile }
+        command
+            .arg(format!("file://{}", start.display()))
+            .stdin(null())
+            .stdout(null())
+            .stderr(null())
+            .process_group(0)
+            .kill_on_drop(true);
+        let child = command.spawn().expect("Chromium is installed");
+        let pid = child.id().expect("it was just started").cast_signed();
+        Self { child, group: Pid::from_raw(pid).expect("a pid is not 0"), _profile: profile }
     }
 
-    /// Asks for an end, insists after ten seconds, and leaves no process of the browser's group.
+    /// Asks for an end and waits for it; what is left of the browser's group is killed on drop.
     async fn close(mut self) {
-        let pid =
-            Pid::from_raw(self.child.id().expect("it still runs").cast_signed()).expect("a pid is not 0");
-        kill_process(pid, Signal::TERM).expect("it still runs");
+        kill_process(self.group, Signal::TERM).expect("it still runs");
         let ended = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
-        let left = kill_process_group(pid, Signal::KILL);
-        if ended.is_err() {
-            left.expect("the group holds the browser");
-            self.child.wait().await.expect("it was killed");
-        }
+        ended.expect("Chromium ends within ten seconds of SIGTERM").expect("it can be waited for");
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // No such group: everything ended by itself.
+        let _ = kill_process_group(self.group, Signal::KILL);
     }
 }
 
@@ -54,10 +69,14 @@ fn named(name: &str) -> &'static Page {
 /// Opens the pages in one browser and waits until each reported its last document.
 async fn visit(site: &Site, names: &[&str], extra: &str) -> Browser {
     let urls: Vec<String> = names.iter().map(|name| named(name).url(site, name, extra)).collect();
-    let browser = Browser::open(&urls);
+    let mut browser = Browser::open(&urls);
     for name in names {
         let done = named(name).done.expect("the page reports");
-        site.wait_done(name, done, VISIT).await.unwrap_or_else(|error| {
+        let reported = tokio::select! {
+            reported = site.wait_done(name, done, VISIT) => reported,
+            status = browser.child.wait() => panic!("Chromium ended before {name} was done: {status:?}"),
+        };
+        reported.unwrap_or_else(|error| {
             let paths: Vec<_> =
                 site.hits_for(name).iter().map(|h| format!("{} {}", h.method, h.path)).collect();
             panic!("{error}; {paths:#?} {:#?}", site.truth(name))
@@ -106,7 +125,12 @@ async fn network_pages_leave_the_requests_they_promise() {
 #[tokio::test]
 async fn failing_and_streaming_pages_report_what_failed() {
     let site = Site::start(SiteOptions::default()).await.unwrap();
-    let browser = visit(&site, &["failures", "websocket", "eventsource", "hang", "download"], "").await;
+    let browser = visit(
+        &site,
+        &["failures", "websocket", "eventsource", "hang", "download", "slow", "dialog", "infinite-loop"],
+        "&ms=300",
+    )
+    .await;
     let failures = named("failures").expected("failures", &site).required;
     let classes: Vec<_> = failures.http_failures.iter().map(|f| format!("{:?}", f.class)).collect();
     assert_eq!(classes, ["Refused", "Dns", "Aborted", "Truncated", "Aborted"]);
@@ -115,6 +139,11 @@ async fn failing_and_streaming_pages_report_what_failed() {
         assert!(statuses.contains(&status), "{status} in {statuses:?}");
     }
     assert_eq!(named("websocket").expected("websocket", &site).required.websocket_frames.len(), 6);
+    let slow = site.hits_for("slow");
+    assert!(
+        slow.iter().any(|hit| hit.path.contains("/r/slow?ms=300&") && hit.status == Some(200)),
+        "{slow:#?}"
+    );
     assert_eq!(site.truth("eventsource").notes, ["one,two,three"]);
     assert_eq!(site.hits_for("hang").iter().find(|h| h.path_only() == "/r/hang").unwrap().status, None);
     browser.close().await;
@@ -152,6 +181,7 @@ async fn documents_navigate_frame_and_work_as_they_say() {
         site.truth("workers")
     );
     let moved = named("navigation").expected("navigation", &site).required.navigations;
+    assert!(moved.iter().any(|n| n.url.ends_with("state=replaced#part")), "{moved:#?}");
     assert_eq!(moved.iter().filter(|n| n.kind.as_deref() == Some("document")).count(), 4, "{moved:#?}");
     assert_eq!(moved.iter().filter(|n| n.kind.as_deref() != Some("document")).count(), 4, "{moved:#?}");
     browser.close().await;

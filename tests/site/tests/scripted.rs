@@ -11,8 +11,8 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Sends one raw request and reads until the server closes.
 async fn raw(port: u16, request: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream.write_all(request).await.unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the site listens");
+    stream.write_all(request).await.expect("the site reads");
     let mut out = Vec::new();
     // A response cut on purpose may end in a reset after its bytes.
     let _ =

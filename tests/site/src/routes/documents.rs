@@ -65,7 +65,9 @@ pub(super) async fn script(
 type Values = std::collections::HashMap<String, String>;
 
 fn filled(shared: &Arc<Shared>, seen: &Seen, params: &Values, text: String) -> Result<String, Box<Response>> {
-    if let Some((name, value)) = params.iter().find(|(name, value)| name.len() <= 2 && !valid_value(value)) {
+    if let Some((name, value)) =
+        params.iter().find(|(name, value)| name.as_str() == "v" && !valid_value(value))
+    {
         let text = format!("parameter {name}={value:?} may hold letters, digits and -_. only, at most 128");
         return Err(Box::new((StatusCode::BAD_REQUEST, text).into_response()));
     }
@@ -91,8 +93,8 @@ fn placeholder(shared: &Shared, seen: &Seen, params: &Values, name: &str) -> Opt
         "refused" => Some(format!("http://127.0.0.1:{}", shared.refused_port)),
         "nonce" => Some(NONCE.to_owned()),
         "n" => number("n", "100000"),
+        "ms" => number("ms", "0"),
         "d" => number("d", "0"),
-        "f" => number("f", "0"),
         _ => None,
     }
 }
