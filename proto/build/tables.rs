@@ -111,6 +111,7 @@ fn row_impl(constant: &str, message: &MessageDescriptor) -> Result<String, Box<d
         let (take, wrap) = match column_kind(&field)? {
             "Text" => ("as_deref", "Value::Text(v)"),
             "Bool" => ("", "Value::Integer(i64::from(v))"),
+            "Integer" if field.kind() == Kind::Int64 => ("", "Value::Integer(v)"),
             "Integer" => ("", "Value::Integer(i64::from(v))"),
             "Real" => ("", "Value::Real(v)"),
             _ => ("as_deref", "Value::Bytes(v)"),
