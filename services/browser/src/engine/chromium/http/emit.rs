@@ -1,0 +1,367 @@
+//! From requests to rows: what can be recorded now, and what must wait.
+
+use sonde_proto::record::v1::record::Row;
+
+use super::cookies::{self, Setter};
+use super::events::ResponseExtra;
+use super::exchange::{Body, End, Exchange, Failure, Hop, Post};
+use super::post::{self, PostBody};
+use super::rows::{self, BodyFate, EMPTY_SHA256, Shared};
+use super::tracker::HttpTracker;
+use super::{Action, BodyRequest, BodyResult};
+
+/// What the last hop waits for.
+enum Fate {
+    Known(BodyFate),
+    Asked,
+}
+
+impl HttpTracker {
+    pub(super) fn record(&mut self, captured_at_us: i64, row: Row) {
+        let wanted = match &row {
+            Row::JavascriptCookie(_) => self.config.cookies,
+            Row::WebsocketFrame(_) => self.config.websocket,
+            Row::Callstack(_) => self.config.http && self.config.callstacks,
+            Row::Truncation(_) => true,
+            _ => self.config.http,
+        };
+        if wanted {
+            self.out.push(Action::Record { captured_at_us, row });
+        }
+    }
+
+    pub(super) fn shared<'a>(&self, exchange: &'a Exchange, at: usize) -> Shared<'a> {
+        let hop = &exchange.hops[at];
+        let tab = self.frames.tab(hop.place.page.as_ref());
+        Shared { exchange, hop, index: at as u32, tab, incognito: self.config.incognito }
+    }
+
+    /// Records what is known of the request. With `waive` late ExtraInfo events are not waited for.
+    pub(super) fn advance(&mut self, id: i64, waive: bool) {
+        let Some(mut exchange) = self.exchanges.remove(&id) else { return };
+        if self.emit(&mut exchange, waive) {
+            let (sent, received) = exchange.unclaimed();
+            self.count_unclaimed(sent + received.len());
+            self.leftover_cookies(Some(&exchange), &received);
+            self.by_cdp.remove(&exchange.cdp_id);
+            self.gone.add(exchange.cdp_id);
+            return;
+        }
+        let hop = exchange.hops.get(exchange.requests_done);
+        let waits = hop.is_some_and(|h| h.reply.is_some()) || exchange.end.is_some();
+        if waits && !exchange.in_grace && exchange.requests_done < exchange.hops.len() {
+            exchange.in_grace = true;
+            self.grace.push_back((self.now_us + self.config.extra_info_grace_us, id));
+        }
+        self.exchanges.insert(id, exchange);
+    }
+
+    /// Ends the patience with requests whose time has come.
+    pub(super) fn expire(&mut self) {
+        while let Some((_, id)) = self.grace.pop_front_if(|(until, _)| *until <= self.now_us) {
+            let now_us = self.now_us;
+            if let Some(exchange) = self.exchanges.get_mut(&id) {
+                exchange.in_grace = false;
+                if exchange.session_gone && exchange.end.is_none() {
+                    exchange.end = Some(given_up("target_gone", now_us));
+                }
+            }
+            self.advance(id, true);
+        }
+    }
+
+    /// True: all is recorded.
+    fn emit(&mut self, exchange: &mut Exchange, waive: bool) -> bool {
+        while exchange.hops_done < exchange.hops.len() {
+            let at = exchange.hops_done;
+            if exchange.requests_done == at {
+                if !exchange.claim(at, waive || self.finishing) {
+                    return false;
+                }
+                if matches!(exchange.hops[at].post, Post::Asked) && self.config.http && !self.finishing {
+                    return false;
+                }
+                self.emit_request(exchange, at);
+                exchange.requests_done = at + 1;
+            }
+            if at + 1 < exchange.hops.len() {
+                let shared = self.shared(exchange, at);
+                if let Some(reply) = &shared.hop.reply {
+                    let row = rows::redirect(&shared, reply, &exchange.hops[at + 1]);
+                    self.record(reply.at_us, Row::HttpRedirect(row));
+                }
+            } else if !self.emit_end(exchange, at) {
+                return false;
+            }
+            exchange.hops_done = at + 1;
+        }
+        exchange.end.is_some()
+    }
+
+    pub(super) fn emit_request(&mut self, exchange: &Exchange, at: usize) {
+        let shared = self.shared(exchange, at);
+        let hop = shared.hop;
+        let body = self.post_body(exchange, hop);
+        self.record(hop.at_us, Row::HttpRequest(rows::request(&shared, body)));
+        if at == 0
+            && let Some(row) = rows::callstack(&shared)
+        {
+            self.record(hop.at_us, Row::Callstack(row));
+        }
+        let at_us = hop.reply.as_ref().map_or(hop.at_us, |r| r.at_us);
+        for extra in &hop.received {
+            let setter = Setter {
+                request_id: Some(exchange.id),
+                url: Some(&hop.url),
+                tab_id: Some(shared.tab.tab_id),
+                frame_id: Some(hop.place.frame_id),
+                store_id: self.config.context_id.as_deref(),
+                at_us,
+            };
+            for row in cookies::rows(extra, &setter) {
+                self.record(at_us, Row::JavascriptCookie(row));
+            }
+        }
+    }
+
+    fn post_body(&mut self, exchange: &Exchange, hop: &Hop) -> PostBody {
+        let cap = self.config.post_body_cap;
+        let headers = hop.request_headers();
+        let content_type = headers.get("content-type").or_else(|| hop.headers.get("content-type"));
+        let (body, reason) = match &hop.post {
+            Post::None => return PostBody::default(),
+            Post::Parts(parts) => (post::columns(parts, content_type, cap), "post_body_cap"),
+            Post::Asked | Post::Unavailable => {
+                let bytes = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
+                let body = PostBody { bytes, cut: bytes.max(1), ..PostBody::default() };
+                (body, "post_body_unavailable")
+            }
+        };
+        if body.cut > 0 && self.config.http {
+            let subject = Some(exchange.id.to_string());
+            let cut = rows::truncation(
+                "http_requests",
+                Some("post_body_raw"),
+                reason,
+                (1, body.cut),
+                cap as i64,
+                subject,
+            );
+            self.record(hop.at_us, Row::Truncation(cut));
+        }
+        body
+    }
+
+    /// The response or failure of the last hop. False: it has not ended, or its body is awaited.
+    fn emit_end(&mut self, exchange: &mut Exchange, at: usize) -> bool {
+        let failure = match &exchange.end {
+            None => return false,
+            // The page let go of a body that there is not.
+            Some(End::Failed(failure)) if failure.canceled && is_bodiless(&exchange.hops[at]) => None,
+            Some(End::Failed(failure)) => Some(failure.clone()),
+            Some(End::Finished { .. }) => None,
+        };
+        if exchange.hops[at].reply.is_some() {
+            let fate = match &failure {
+                Some(_) => BodyFate {
+                    outcome: "aborted",
+                    bytes: (exchange.data_bytes > 0).then_some(exchange.data_bytes as i64),
+                    ..BodyFate::default()
+                },
+                None => match self.fate(exchange, at) {
+                    Fate::Known(fate) => fate,
+                    Fate::Asked => return false,
+                },
+            };
+            let shared = self.shared(exchange, at);
+            let reply = shared.hop.reply.as_ref().expect("looked at above");
+            let row = rows::response(&shared, reply, fate);
+            self.record(reply.at_us, Row::HttpResponse(row));
+        }
+        if let Some(failure) = failure {
+            let row = rows::failure(&self.shared(exchange, at), &failure);
+            self.record(failure.at_us, Row::HttpFailure(row));
+        }
+        true
+    }
+
+    fn fate(&mut self, exchange: &mut Exchange, at: usize) -> Fate {
+        let hop = &exchange.hops[at];
+        let arrived = exchange.data_bytes;
+        let encoded_bytes = match exchange.end {
+            Some(End::Finished { encoded_bytes }) => Some(encoded_bytes),
+            _ => None,
+        };
+        let wanted = self.config.http && self.config.save_content.covers(hop.resource_type());
+        let known = |outcome| BodyFate { outcome, encoded_bytes, ..BodyFate::default() };
+        if arrived == 0 && (is_bodiless(hop) || is_empty(hop)) {
+            let content_hash = wanted.then(|| self.empty_hash());
+            return Fate::Known(BodyFate { content_hash, bytes: Some(0), ..known("empty") });
+        }
+        if !wanted {
+            let bytes = (arrived > 0).then_some(arrived as i64);
+            return Fate::Known(BodyFate { bytes, ..known("not_asked") });
+        }
+        let size = if arrived > 0 { arrived } else { encoded_bytes.unwrap_or(0).max(0) as u64 };
+        match &exchange.body {
+            Body::Undecided if size > self.config.max_body_bytes => {
+                Fate::Known(self.capped(exchange, at, size, known("capped")))
+            }
+            Body::Undecided if !self.finishing => {
+                exchange.body = Body::Asked;
+                self.out.push(Action::FetchBody(BodyRequest {
+                    request_id: exchange.id,
+                    session: exchange.session.clone(),
+                    cdp_request_id: exchange.cdp_id.clone(),
+                    expected_bytes: (arrived > 0).then_some(arrived),
+                    max_bytes: self.config.max_body_bytes,
+                }));
+                Fate::Asked
+            }
+            Body::Asked if !self.finishing => Fate::Asked,
+            Body::Undecided | Body::Asked => {
+                let error = Some("the visit ended before the body came".to_owned());
+                Fate::Known(BodyFate { error, ..known("failed") })
+            }
+            Body::Known(BodyResult::Stored { bytes: 0, .. }) => {
+                let content_hash = Some(self.empty_hash());
+                Fate::Known(BodyFate { content_hash, bytes: Some(0), ..known("empty") })
+            }
+            Body::Known(BodyResult::Stored { sha256, bytes }) => {
+                let (content_hash, bytes) = (Some(sha256.clone()), Some(*bytes as i64));
+                Fate::Known(BodyFate { content_hash, bytes, ..known("complete") })
+            }
+            Body::Known(BodyResult::Capped { bytes }) => {
+                Fate::Known(self.capped(exchange, at, *bytes, known("capped")))
+            }
+            Body::Known(BodyResult::Failed { why }) => {
+                let bytes = (arrived > 0).then_some(arrived as i64);
+                Fate::Known(BodyFate { error: Some(why.clone()), bytes, ..known("failed") })
+            }
+        }
+    }
+
+    fn empty_hash(&mut self) -> String {
+        if !std::mem::replace(&mut self.empty_stored, true) {
+            self.out.push(Action::StoreEmptyBody);
+        }
+        EMPTY_SHA256.to_owned()
+    }
+
+    fn capped(&mut self, exchange: &Exchange, at: usize, size: u64, fate: BodyFate) -> BodyFate {
+        let at_us = exchange.hops[at].reply.as_ref().map_or(self.now_us, |r| r.at_us);
+        let limit = self.config.max_body_bytes as i64;
+        let subject = Some(exchange.id.to_string());
+        let row = rows::truncation(
+            "http_responses",
+            Some("content_hash"),
+            "body_cap",
+            (1, size as i64),
+            limit,
+            subject,
+        );
+        self.record(at_us, Row::Truncation(row));
+        BodyFate { bytes: Some(size as i64), ..fate }
+    }
+
+    fn count_unclaimed(&mut self, count: usize) {
+        if count > 0 {
+            *self.missed.entry("unpaired_extra_info").or_default() += count as i64;
+        }
+    }
+
+    /// Cookies of responses that belong to no recorded hop.
+    pub(super) fn leftover_cookies(&mut self, exchange: Option<&Exchange>, extras: &[ResponseExtra]) {
+        let at_us = self.now_us;
+        let hop = exchange.and_then(|e| e.hops.last());
+        for extra in extras {
+            let setter = Setter {
+                request_id: exchange.map(|e| e.id),
+                url: hop.map(|h| h.url.as_str()),
+                tab_id: hop.map(|h| self.frames.tab(h.place.page.as_ref()).tab_id),
+                frame_id: hop.map(|h| h.place.frame_id),
+                store_id: self.config.context_id.as_deref(),
+                at_us,
+            };
+            for row in cookies::rows(extra, &setter) {
+                self.record(at_us, Row::JavascriptCookie(row));
+            }
+        }
+    }
+
+    /// Text as it is stored, and its whole length in bytes; cut at the cap, which is recorded.
+    pub(super) fn cut_payload(
+        &mut self,
+        at_us: i64,
+        id: i64,
+        payload: String,
+        binary: bool,
+    ) -> (String, i64) {
+        let cap = self.config.payload_cap;
+        let padding = payload.bytes().rev().take_while(|b| *b == b'=').count();
+        let bytes = if binary { (payload.len() / 4 * 3).saturating_sub(padding) } else { payload.len() };
+        if bytes <= cap {
+            return (payload, bytes as i64);
+        }
+        let subject = Some(id.to_string());
+        let dropped = (1, (bytes - cap) as i64);
+        let row = rows::truncation(
+            "websocket_frames",
+            Some("payload"),
+            "payload_cap",
+            dropped,
+            cap as i64,
+            subject,
+        );
+        if self.config.websocket {
+            self.record(at_us, Row::Truncation(row));
+        }
+        // Whole groups of base64 stay decodable.
+        let keep = if binary { cap / 3 * 4 } else { cap };
+        let end = (0..=keep.min(payload.len())).rev().find(|at| payload.is_char_boundary(*at)).unwrap_or(0);
+        (payload[..end].to_owned(), bytes as i64)
+    }
+}
+
+fn is_bodiless(hop: &Hop) -> bool {
+    let status = hop.reply.as_ref().map(|r| r.response.status);
+    hop.method == "HEAD" || matches!(status, Some(100..=199 | 204 | 205 | 304))
+}
+
+/// Says itself that it has no body; of preflights nobody can read it.
+fn is_empty(hop: &Hop) -> bool {
+    let headers = hop.reply.as_ref().map(|r| &r.response.headers);
+    hop.initiator.kind == "preflight" || headers.is_some_and(|h| h.get("content-length") == Some("0"))
+}
+
+fn given_up(error: &str, at_us: i64) -> End {
+    End::Failed(Failure { at_us, error: error.to_owned(), ..Failure::default() })
+}
+
+/// Records all that is left.
+pub(super) fn finish(tracker: &mut HttpTracker) {
+    let mut ids: Vec<i64> = tracker.exchanges.keys().copied().collect();
+    ids.sort_unstable();
+    let now_us = tracker.now_us;
+    for id in ids {
+        if let Some(exchange) = tracker.exchanges.get_mut(&id) {
+            exchange.end.get_or_insert_with(|| given_up("unfinished", now_us));
+        }
+        tracker.advance(id, true);
+    }
+    tracker.finish_sockets();
+    let mut early: Vec<_> = std::mem::take(&mut tracker.early).into_values().collect();
+    early.sort_by(|a, b| a.cdp_id.cmp(&b.cdp_id));
+    for mut exchange in early {
+        let (sent, received) = exchange.unclaimed();
+        *tracker.missed.entry("extra_info_without_request").or_default() += (sent + received.len()) as i64;
+        tracker.leftover_cookies(None, &received);
+    }
+    let mut missed: Vec<_> = std::mem::take(&mut tracker.missed).into_iter().collect();
+    missed.sort_unstable();
+    for (reason, count) in missed {
+        let limit = if reason.ends_with("_cap") { tracker.config.max_open as i64 } else { 0 };
+        let row = rows::truncation("http_requests", None, reason, (count, 0), limit, None);
+        tracker.record(now_us, Row::Truncation(row));
+    }
+}
