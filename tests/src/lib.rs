@@ -1,1 +1,9 @@
-//! End-to-end, fault and architecture suites; see `tests/tests/`.
+//! What the end-to-end, fault and architecture suites share: an independent checker of stored data, and the means to
+//! start, watch, kill and clear away processes. The suites are in `tests/tests/`, the benchmarks in `tests/benches/`.
+
+pub mod checker;
+pub mod docs;
+pub mod process;
+pub mod up;
+pub mod workspace;
+pub mod world;

@@ -1,0 +1,66 @@
+//! `sonde up` on a free port with its data in the world's directory.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::world::{Running, World};
+
+/// From start to all three services ready.
+const READY: Duration = Duration::from_secs(90);
+/// From SIGTERM to the end of everything.
+const STOP: Duration = Duration::from_secs(90);
+
+/// The three services as processes.
+pub struct Up {
+    running: Running,
+    /// `http://127.0.0.1:port` of the coordinator.
+    pub coordinator: String,
+    pub storage: PathBuf,
+    pub browser: PathBuf,
+}
+
+impl Up {
+    /// Starts them with so many browsers and waits until they are ready.
+    pub async fn start(world: &World, browsers: u32) -> Self {
+        let (data, listen, browsers) = (
+            world.data().display().to_string(),
+            format!("http://127.0.0.1:{}", free_port()),
+            browsers.to_string(),
+        );
+        let mut running = world.sonde(["up", "--out", &data, "--listen", &listen, "--browsers", &browsers]);
+        let coordinator = running.line("coordinator", READY).await;
+        let socket = |text: String| PathBuf::from(text.strip_prefix("unix:").unwrap_or(&text));
+        let storage = socket(running.line("storage", READY).await);
+        let browser = socket(running.line("browser", READY).await);
+        Self { running, coordinator, storage, browser }
+    }
+
+    /// Host and port of the coordinator.
+    pub fn authority(&self) -> &str {
+        self.coordinator.strip_prefix("http://").unwrap_or(&self.coordinator)
+    }
+
+    /// What the services have logged until now.
+    pub fn log(&self) -> String {
+        self.running.stderr()
+    }
+
+    /// R14: SIGTERM, an orderly end with exit code 0, and nothing left.
+    pub async fn stop(mut self, world: &World) {
+        world.processes();
+        self.running.signal_group(Signal::TERM);
+        assert_eq!(self.running.code(STOP).await, 0, "{}", self.running.stderr());
+        world.assert_nothing_left(Duration::from_secs(5)).await;
+    }
+}
+
+/// A port that nobody listens on, below those that the system gives to outgoing connections.
+fn free_port() -> u16 {
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("it is below 10,000");
+    (first..30_000)
+        .chain(20_000..first)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("one of 10,000 ports is free")
+}
