@@ -246,26 +246,28 @@ impl Running {
 
     /// Waits for a line of standard output that begins so, and returns the rest of it.
     pub async fn line(&mut self, beginning: &str, within: Duration) -> String {
+        let rest = |text: &str| {
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            whole.lines().find_map(|line| line.strip_prefix(beginning)).map(|rest| rest.trim().to_owned())
+        };
+        self.shows(beginning, within, rest).await
+    }
+
+    /// Waits until its standard output so far has an answer, while it runs.
+    ///
+    /// # Panics
+    /// When it ends before, and at the deadline.
+    pub async fn shows<T>(&mut self, what: &str, within: Duration, answer: impl Fn(&str) -> Option<T>) -> T {
         let end = Instant::now() + within;
         loop {
             let text = self.stdout();
-            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            if let Some(rest) = whole.lines().find_map(|line| line.strip_prefix(beginning)) {
-                return rest.trim().to_owned();
+            if let Some(answer) = answer(&text) {
+                return answer;
             }
             let ended = self.child.try_wait().expect("a child can be asked");
-            assert!(
-                ended.is_none(),
-                "{} ended ({ended:?}) before {beginning:?}\n{}",
-                self.name,
-                self.stderr()
-            );
-            assert!(
-                Instant::now() < end,
-                "{}: no line {beginning:?} within {within:?}\n{text}\n{}",
-                self.name,
-                self.stderr()
-            );
+            let (name, told) = (&self.name, || format!("{text}\n{}", self.stderr()));
+            assert!(ended.is_none(), "{name} ended ({ended:?}) before it showed {what:?}\n{}", told());
+            assert!(Instant::now() < end, "{name} has not shown {what:?} within {within:?}\n{}", told());
             tokio::time::sleep(POLL).await;
         }
     }

@@ -1,5 +1,8 @@
 //! The arrows of the design, checked: who may depend on whom, and where foreign things may appear.
 
+// Clippy's allowance for tests does not reach the functions they share.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

@@ -135,7 +135,7 @@ fn failed_hosts(db: &Connection) -> Result<BTreeSet<String>, CheckError> {
         db,
         "broken attempts",
         "SELECT DISTINCT s.site_url FROM site_visits s LEFT JOIN visit_seals l ON l.visit_id = s.visit_id \
-         WHERE l.visit_id IS NULL OR NOT l.complete",
+         WHERE l.visit_id IS NULL OR NOT l.complete OR l.outcome <> 'ok'",
         |row| {
             hosts.extend(authority(&row.get::<_, String>(0)?).map(|(host, _)| host.to_owned()));
             Ok(())
