@@ -1,0 +1,20 @@
+// Builds dist/, or with --tests the unit tests into build/test/.
+import { build } from "esbuild";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { manifest } from "./manifest.mjs";
+
+const here = new URL(".", import.meta.url).pathname;
+const shared = { absWorkingDir: here, bundle: true, target: "es2023", charset: "utf8", legalComments: "none", logLevel: "warning" };
+
+if (process.argv.includes("--tests")) {
+  const names = (await readdir(`${here}tests`)).filter((name) => name.endsWith(".test.ts"));
+  await rm(`${here}build/test`, { recursive: true, force: true });
+  await build({ ...shared, entryPoints: names.map((name) => `tests/${name}`), outdir: "build/test", platform: "node", format: "esm", outExtension: { ".js": ".mjs" } });
+} else {
+  const { version } = JSON.parse(await readFile(`${here}package.json`, "utf8"));
+  await rm(`${here}dist`, { recursive: true, force: true });
+  await mkdir(`${here}dist`);
+  const entries = { main: "src/main/main.ts", isolated: "src/isolated.ts", background: "src/background/background.ts" };
+  await build({ ...shared, entryPoints: entries, outdir: "dist", format: "iife", platform: "browser" });
+  await writeFile(`${here}dist/manifest.json`, `${JSON.stringify(manifest(version), null, 2)}\n`);
+}

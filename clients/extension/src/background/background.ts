@@ -1,0 +1,108 @@
+// The background: puts together frames, navigations, attribution, streams and the connection.
+import { INLINED } from "../config";
+import type { BackgroundConfig } from "../config";
+import type { RelayDown } from "../gen/sonde/browser/v1/relay_pb";
+import { Attribution } from "./attribution";
+import type { RunningVisit } from "./attribution";
+import { Connection } from "./connection";
+import type { Up } from "./connection";
+import { Frames, truncation } from "./frames";
+import { Navigations } from "./navigations";
+import { recordBytes } from "./rows";
+import { NO_VISIT, Streams } from "./streams";
+
+const KEEPALIVE_MS = 20_000;
+
+const config = JSON.parse(INLINED) as BackgroundConfig;
+const session = crypto.randomUUID();
+
+const hello = (): Up => ({
+  case: "hello",
+  value: {
+    sessionUuid: session,
+    extensionVersion: chrome.runtime.getManifest().version,
+    streams: [...streams.states()].map(({ visitId, nextOrdinal, firstUnacked }) => ({
+      visitId: BigInt(visitId), nextOrdinal: BigInt(nextOrdinal), firstUnacked: BigInt(firstUnacked),
+    })),
+  },
+} as Up);
+
+const url = `ws://127.0.0.1:${config.port}/relay?token=${encodeURIComponent(config.token)}`;
+const connection: Connection = new Connection(url, hello, (message) => receive(message));
+const streams = new Streams(
+  (batch) => connection.sendBatch(batch),
+  (rows, bytes) => recordBytes(Date.now() * 1000, truncation("javascript", undefined, "queue_overflow", rows, bytes, 0, undefined)),
+);
+const attribution = new Attribution((visit) => void announce(visit));
+const frames = new Frames(attribution, streams, config, (tabId) => {
+  const owner = attribution.owner(tabId);
+  if ("visit" in owner) void announce(owner.visit);
+});
+const navigations = new Navigations(attribution, streams, config.navigations);
+
+/** Says that a visit's instruments are ready, when they are. */
+const announce = async (visit: RunningVisit): Promise<void> => {
+  const tabId = visit.firstTab;
+  if (tabId === undefined || (config.javascript && visit.javascript && !frames.ready(tabId))) return;
+  const windowId = await chrome.tabs.get(tabId).then((tab) => tab.windowId, () => -1);
+  connection.send({ case: "ready", value: { visitId: BigInt(visit.visitId), tabId: BigInt(tabId), windowId: BigInt(windowId) } } as Up);
+};
+
+const receive = (message: RelayDown["message"]): void => {
+  switch (message.case) {
+    case "welcome": return welcome(message.value.running);
+    case "start": return void announce(attribution.start(message.value));
+    case "ack": return streams.ack(Number(message.value.visitId), Number(message.value.throughOrdinal));
+    case "flush": return void flush(Number(message.value.visitId), message.value.serial, message.value.frameTimeoutMs);
+    case "end":
+      attribution.end(Number(message.value.visitId));
+      return streams.drop(Number(message.value.visitId));
+    case undefined: return;
+  }
+};
+
+const welcome = (running: Parameters<Attribution["start"]>[0][]): void => {
+  const alive = new Set(running.map((start) => Number(start.visitId)));
+  for (const { visitId } of attribution.running) if (!alive.has(visitId)) attribution.end(visitId);
+  for (const { visitId } of [...streams.states()]) if (visitId !== NO_VISIT && !alive.has(visitId)) streams.drop(visitId);
+  for (const batch of streams.unacknowledged()) connection.sendBatch(batch);
+  for (const start of running) void announce(attribution.start(start));
+};
+
+const flush = async (visitId: number, serial: number, timeoutMs: number): Promise<void> => {
+  const visit = attribution.visit(visitId);
+  const silentFrames = visit === undefined ? 0 : await frames.flush(visit, timeoutMs);
+  await navigations.settled();
+  const lastOrdinal = BigInt(streams.finish(visitId));
+  connection.send({ case: "flushed", value: { visitId: BigInt(visitId), serial, lastOrdinal, silentFrames } } as Up);
+};
+
+const { webNavigation } = chrome;
+webNavigation.onBeforeNavigate.addListener((details) => {
+  if (!attribution.token(details.tabId, details.url)) navigations.started(details);
+});
+webNavigation.onCommitted.addListener((details) => {
+  if (!attribution.token(details.tabId, details.url)) navigations.ended(details, "committed");
+});
+webNavigation.onHistoryStateUpdated.addListener((details) => {
+  frames.moved(details.tabId, details.frameId, details.documentId, details.url);
+  navigations.ended(details, "history_state");
+});
+webNavigation.onReferenceFragmentUpdated.addListener((details) => {
+  frames.moved(details.tabId, details.frameId, details.documentId, details.url);
+  if (!attribution.token(details.tabId, details.url)) navigations.ended(details, "fragment");
+});
+webNavigation.onErrorOccurred.addListener((details) => navigations.ended(details, "failed"));
+webNavigation.onCreatedNavigationTarget.addListener(({ sourceTabId, tabId }) => attribution.opened(sourceTabId, tabId));
+chrome.tabs.onCreated.addListener((tab) => {
+  if (tab.id !== undefined) attribution.opened(tab.openerTabId, tab.id);
+});
+chrome.tabs.onRemoved.addListener((tabId) => {
+  attribution.removed(tabId);
+  navigations.removed(tabId);
+});
+chrome.runtime.onConnect.addListener((port) => frames.connected(port));
+
+// Only a call of the extension API keeps both browsers' backgrounds alive; traffic on the socket does not.
+setInterval(() => void chrome.storage.session.get("sonde.alive"), KEEPALIVE_MS);
+attribution.restore().catch((error: unknown) => console.error("the tabs of the visits could not be read", error)).finally(() => connection.open());

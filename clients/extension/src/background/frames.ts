@@ -1,0 +1,197 @@
+// The frames of all tabs: one port each. Their batches become records, stamped with what the browser says of the frame.
+import {
+  COOKIE_STORE_DELETE, COOKIE_STORE_SET, NOT_A_ROW, OPERATIONS, SET, VALUE_CAP, decodeBatch,
+} from "../batch";
+import type { BatchRecord } from "../batch";
+import { FROM_BATCH, FROM_FLUSHED } from "../port";
+import type { FromFrame, ToFrame } from "../port";
+import type { Attribution, Owner, RunningVisit } from "./attribution";
+import { cookieRow, parseCookie, parseStoreCall } from "./cookies";
+import { JavascriptEncoder } from "./javascript";
+import type { DocumentFacts } from "./javascript";
+import { recordBytes, unattributed } from "./rows";
+import type { Row } from "./rows";
+import { NO_VISIT } from "./streams";
+import type { Streams } from "./streams";
+
+/** Messages of a frame whose tab is not settled. */
+const HELD = 4096;
+
+interface Frame {
+  readonly port: chrome.runtime.Port;
+  readonly facts: DocumentFacts;
+  prefix: Uint8Array | undefined;
+  channel: boolean;
+  /** Set while its tab is not settled. */
+  held: FromFrame[] | undefined;
+  settled: Promise<void>;
+  readonly flushes: Map<number, () => void>;
+}
+
+export interface Wanted {
+  readonly javascript: boolean;
+  readonly cookies: boolean;
+}
+
+export class Frames {
+  readonly #frames = new Set<Frame>();
+  readonly #encoder = new JavascriptEncoder();
+  #serial = 0;
+
+  constructor(
+    readonly attribution: Attribution,
+    readonly streams: Streams,
+    readonly wanted: Wanted,
+    readonly onChannel: (tabId: number) => void,
+  ) {}
+
+  connected(port: chrome.runtime.Port): void {
+    const { sender } = port;
+    const tab = sender?.tab;
+    if (tab?.id === undefined) return;
+    const facts: DocumentFacts = {
+      incognito: tab.incognito, windowId: tab.windowId, tabId: tab.id, frameId: sender?.frameId ?? 0,
+      documentId: sender?.documentId, documentUrl: sender?.url, topLevelUrl: sender?.frameId === 0 ? sender.url : tab.url,
+    };
+    const known = this.attribution.knows(tab.id);
+    const frame: Frame = {
+      port, facts, prefix: undefined, channel: false, held: known ? undefined : [], settled: Promise.resolve(), flushes: new Map(),
+    };
+    this.#frames.add(frame);
+    if (!known) frame.settled = this.#settle(frame);
+    port.onMessage.addListener((message: FromFrame) => {
+      if (frame.held !== undefined && frame.held.length < HELD) frame.held.push(message);
+      else this.#receive(frame, message);
+    });
+    port.onDisconnect.addListener(() => {
+      this.#frames.delete(frame);
+      for (const done of frame.flushes.values()) done();
+    });
+  }
+
+  async #settle(frame: Frame): Promise<void> {
+    await this.attribution.settle(frame.facts.tabId);
+    const held = frame.held ?? [];
+    frame.held = undefined;
+    for (const message of held) this.#receive(frame, message);
+  }
+
+  #receive(frame: Frame, message: FromFrame): void {
+    if (message[0] === FROM_BATCH) this.#batch(frame, message[1], message[2]);
+    else if (message[0] === FROM_FLUSHED) frame.flushes.get(message[1])?.();
+    else {
+      frame.channel = message[1];
+      if (frame.channel) this.onChannel(frame.facts.tabId);
+    }
+  }
+
+  #batch(frame: Frame, firstOrdinal: number, text: string): void {
+    const { records, dropped } = decodeBatch(text);
+    const owner = this.attribution.owner(frame.facts.tabId);
+    const last = records.at(-1)?.at ?? 0;
+    if (dropped > 0) this.#other(owner, last, truncation("javascript", undefined, "page_backlog", dropped, 0, 0, undefined));
+    records.forEach((record, index) => {
+      const at = firstOrdinal + index;
+      if ((record.flags & NOT_A_ROW) === 0) this.#call(frame, owner, record, at);
+      if (record.cut > 0) this.#other(owner, record.at, truncation("javascript", columnOf(record), "value_cap", 1, record.cut, VALUE_CAP, record.symbol));
+      this.#cookie(frame, owner, record);
+    });
+  }
+
+  #call(frame: Frame, owner: Owner, record: BatchRecord, ordinal: number): void {
+    if (!("visit" in owner)) {
+      if (this.wanted.javascript) this.#stray(owner.reason, record.at, strayCall(frame.facts, record, ordinal));
+      return;
+    }
+    if (!owner.visit.javascript) return;
+    frame.prefix ??= this.#encoder.prefix(frame.facts);
+    this.streams.add(owner.visit.visitId, this.#encoder.encode(record, ordinal, frame.prefix));
+  }
+
+  #cookie(frame: Frame, owner: Owner, record: BatchRecord): void {
+    if (!this.wanted.cookies || ("visit" in owner && !owner.visit.cookies)) return;
+    const now = record.at / 1000;
+    const store = record.operation === COOKIE_STORE_SET || record.operation === COOKIE_STORE_DELETE;
+    if (!store && (record.operation !== SET || record.symbol !== "window.document.cookie")) return;
+    const written = store
+      ? parseStoreCall(record.args, record.operation === COOKIE_STORE_DELETE)
+      : parseCookie(record.value ?? "", now);
+    if (written === undefined) return;
+    const { documentUrl, topLevelUrl, tabId, frameId } = frame.facts;
+    const raw = (store ? record.args : record.value) ?? "";
+    const row = cookieRow(written, { url: documentUrl, topLevelUrl, tabId, frameId, at: now, raw });
+    this.#other(owner, record.at, { case: "javascriptCookie", value: row } as Row);
+  }
+
+  #other(owner: Owner, at: number, row: Row): void {
+    if ("visit" in owner) this.streams.add(owner.visit.visitId, recordBytes(at, row));
+    else this.#stray(owner.reason, at, row);
+  }
+
+  #stray(reason: string, at: number, row: Row): void {
+    this.streams.add(NO_VISIT, unattributed(at, row, reason));
+  }
+
+  /** The URL of a document changed without a load. */
+  moved(tabId: number, frameId: number, documentId: string | undefined, url: string): void {
+    for (const frame of this.#frames) {
+      const { facts } = frame;
+      if (facts.tabId !== tabId) continue;
+      const same = documentId === undefined ? facts.frameId === frameId : facts.documentId === documentId;
+      if (same) facts.documentUrl = url;
+      if (frameId === 0) facts.topLevelUrl = url;
+      if (same || frameId === 0) frame.prefix = undefined;
+    }
+  }
+
+  /** Whether the recorders of the top frame of a tab, in both worlds, are there. */
+  ready(tabId: number): boolean {
+    for (const frame of this.#frames) if (frame.facts.tabId === tabId && frame.facts.frameId === 0 && frame.channel) return true;
+    return false;
+  }
+
+  /** Flushes every frame of a visit; the number of those that did not answer in time. */
+  async flush(visit: RunningVisit, timeoutMs: number): Promise<number> {
+    const frames = [...this.#frames];
+    const answers = await Promise.all(frames.map((frame) => this.#flushFrame(frame, visit, timeoutMs)));
+    return answers.filter((answered) => !answered).length;
+  }
+
+  async #flushFrame(frame: Frame, visit: RunningVisit, timeoutMs: number): Promise<boolean> {
+    await frame.settled;
+    const owner = this.attribution.owner(frame.facts.tabId);
+    if (!("visit" in owner) || owner.visit !== visit || !this.#frames.has(frame)) return true;
+    const serial = ++this.#serial;
+    const answered = await new Promise<boolean>((resolve) => {
+      frame.flushes.set(serial, () => resolve(true));
+      setTimeout(() => resolve(false), timeoutMs);
+      frame.port.postMessage([serial] satisfies ToFrame);
+    });
+    frame.flushes.delete(serial);
+    return answered;
+  }
+}
+
+const columnOf = (record: BatchRecord): string => (record.args === undefined ? "value" : "arguments");
+
+export const truncation = (
+  tableName: string, columnName: string | undefined, reason: string, rows: number, bytes: number, limit: number,
+  subject: string | undefined,
+): Row => ({
+  case: "truncation",
+  value: {
+    tableName, reason, droppedRows: BigInt(rows), droppedBytes: BigInt(bytes), limitValue: BigInt(limit),
+    ...(columnName === undefined ? {} : { columnName }), ...(subject === undefined ? {} : { subject }),
+  },
+} as Row);
+
+const strayCall = (facts: DocumentFacts, record: BatchRecord, ordinal: number): Row => ({
+  case: "javascript",
+  value: {
+    incognito: facts.incognito, pageScopedEventOrdinal: BigInt(ordinal), tabId: BigInt(facts.tabId), frameId: BigInt(facts.frameId),
+    symbol: record.symbol, operation: OPERATIONS[record.operation] ?? "call",
+    ...(facts.documentUrl === undefined ? {} : { documentUrl: facts.documentUrl }),
+    ...(facts.topLevelUrl === undefined ? {} : { topLevelUrl: facts.topLevelUrl }),
+    ...(record.value === undefined ? {} : { value: record.value }), ...(record.args === undefined ? {} : { arguments: record.args }),
+  },
+} as Row);

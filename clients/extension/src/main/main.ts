@@ -1,0 +1,33 @@
+// The page's world: hooks this document's realm, and offers the isolated world a channel.
+import { INLINED } from "../config";
+import type { MainConfig } from "../config";
+import { helloEvent, hookedKey, offerEvent } from "../handoff";
+import { EventTargetOf, MouseEventOf, addListener, dispatch, prototypeOf, stopImmediate } from "./primordials";
+import { Hooks } from "./realm";
+import { Shared, askNeighbours } from "./shared";
+import { Sink } from "./sink";
+
+const install = (config: MainConfig): void => {
+  const { secret } = config;
+  const shared = askNeighbours(window, secret) ?? new Shared(secret);
+  if (shared.realms.get(prototypeOf(window) as object) !== undefined) return;
+  const hooks = new Hooks(shared, config);
+  const sink = new Sink(shared, window);
+  hooks.hook(window, sink, false);
+  const target = new EventTargetOf();
+  const offer = (): boolean => {
+    const init = { __proto__: null, relatedTarget: target, cancelable: true } as MouseEventInit;
+    const taken = !dispatch(window, new MouseEventOf(offerEvent(secret), init));
+    if (taken) sink.connect(target);
+    return taken;
+  };
+  if (offer()) return;
+  addListener(window, helloEvent(secret), (event: Event) => {
+    stopImmediate(event);
+    if (!sink.open) offer();
+  }, true);
+};
+
+const config = JSON.parse(INLINED) as MainConfig;
+// A realm that a neighbour hooked from outside may have been changed by page script since; its hooks stay as they are.
+if (!(location.reload as unknown as Record<string, boolean>)[hookedKey(config.secret)]) install(config);

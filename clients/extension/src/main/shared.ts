@@ -1,0 +1,103 @@
+// What the documents of one agent share: the originals behind the proxies (so that Function.prototype.toString of any
+// realm tells them), which realms are hooked and by whom, and the documents whose channel is open.
+//
+// A document gets it from a same-origin neighbour by an event whose name no page knows.
+import { adoptEvent } from "../handoff";
+import type { Sink } from "./sink";
+import {
+  CustomEventOf, addListener, detailOf, dispatch, preventDefault, prototypeOf, relatedTargetOf,
+  safeList, safeWeakMap, stopImmediate, viewOf,
+} from "./primordials";
+
+/** The state of one hooked realm: where its records go. */
+export interface Realm {
+  sink: Sink;
+}
+
+/** Siblings asked for what they share. */
+const NEIGHBOURS = 32;
+
+export class Shared {
+  /** Proxy to the native behind it. */
+  readonly originals: WeakMap<object, object> = safeWeakMap();
+  /** `Window.prototype` (its identity cannot be faked) to the state of its realm. */
+  readonly realms: WeakMap<object, Realm> = safeWeakMap();
+  /** Interface prototype to its instrumented name. */
+  readonly names: WeakMap<object, string> = safeWeakMap();
+  readonly #secret: string;
+  readonly #sinks: Sink[] = safeList();
+  #sinkCount = 0;
+
+  constructor(secret: string) {
+    this.#secret = secret;
+  }
+
+  addSink(sink: Sink): void {
+    this.#sinks[this.#sinkCount++] = sink;
+  }
+
+  removeSink(sink: Sink): void {
+    for (let i = 0; i < this.#sinkCount; i++) {
+      if (this.#sinks[i] !== sink) continue;
+      this.#sinks[i] = this.#sinks[--this.#sinkCount] as Sink;
+      this.#sinks[this.#sinkCount] = undefined as never;
+      return;
+    }
+  }
+
+  /** A document whose records still arrive. */
+  openSink(): Sink | null {
+    for (let i = 0; i < this.#sinkCount; i++) {
+      const sink = this.#sinks[i] as Sink;
+      if (sink.open) return sink;
+    }
+    return null;
+  }
+
+  /** Answers neighbours that ask at this window. Idempotent. */
+  listen(window: Window): void {
+    addListener(window, this.#secret, this.#answer, true);
+    addListener(window, adoptEvent(this.#secret), this.#onAdopt, true);
+  }
+
+  readonly #answer = (event: Event): void => {
+    stopImmediate(event);
+    (detailOf(event) as { shared: Shared | null }).shared = this;
+  };
+
+  // From the isolated world of a document whose realm we hooked before it was there.
+  readonly #onAdopt = (event: Event): void => {
+    stopImmediate(event);
+    const view = viewOf(event);
+    const target = relatedTargetOf(event);
+    if (view === null || target === null) return;
+    const realm = this.realms.get(prototypeOf(view) as object);
+    if (realm === undefined) return;
+    this.adopt(realm, view, target);
+    preventDefault(event);
+  };
+
+  /** Replaced by the hooks: a realm of ours that another script hooked gets a channel of its own. */
+  adopt: (realm: Realm, view: Window, target: EventTarget) => void = () => {};
+}
+
+/** What a same-origin neighbour of this window shares; null when there is none. */
+export const askNeighbours = (window: Window, secret: string): Shared | null => {
+  const asked = (other: Window | null): Shared | null => {
+    if (other === null || other === window) return null;
+    // Null for windows of other origins, without an exception.
+    if (prototypeOf(other) === null) return null;
+    const box = { __proto__: null, shared: null as Shared | null };
+    dispatch(other, new CustomEventOf(secret, { __proto__: null, detail: box } as CustomEventInit));
+    return box.shared;
+  };
+  const parent = window.parent;
+  const near = asked(parent) ?? asked(window.opener as Window | null) ?? asked(window.top);
+  if (near !== null || parent === window) return near;
+  const siblings = parent.length;
+  for (let i = 0; i < siblings && i < NEIGHBOURS; i++) {
+    const shared = asked(parent[i] as Window);
+    if (shared !== null) return shared;
+  }
+  return null;
+};

@@ -1,0 +1,255 @@
+// Where the records of a document wait until the isolated world has taken them.
+//
+// The hand-off is synchronous and acknowledged: the isolated listener calls preventDefault. A batch that was not
+// acknowledged (its listener met the end of the stack) is kept as it is and offered again under the same serial.
+import { DATA, FLUSH } from "../handoff";
+import type { Shared } from "./shared";
+import {
+  CustomEventOf, MessageChannelOf, addListener, dispatch, now, port1Of, port2Of, postMessage, safeList, safeMap,
+  setOnMessage, timeOrigin,
+} from "./primordials";
+
+const BATCH = 256;
+const BATCH_UNITS = 1024 * 1024;
+/** Records kept while nobody takes them. */
+const BACKLOG = 1 << 18;
+/** Wake-ups without progress, before the next record or flush is waited for. */
+const RETRIES = 3;
+/** Strings up to this length are sent once a batch. */
+const INTERNED = 512;
+
+
+
+interface Raw {
+  readonly symbols: string[];
+  readonly operations: number[];
+  readonly flags: number[];
+  readonly times: number[];
+  readonly stacks: (string | null)[];
+  readonly values: (string | null)[];
+  readonly args: (string | null)[];
+  readonly cuts: number[];
+}
+
+const emptyRaw = (): Raw => ({
+  symbols: safeList(), operations: safeList(), flags: safeList(), times: safeList(), stacks: safeList(),
+  values: safeList(), args: safeList(), cuts: safeList(),
+});
+
+interface Offer {
+  readonly text: string;
+  readonly raw: Raw;
+  readonly count: number;
+}
+
+/** Microseconds since the epoch. */
+const microseconds = (): number => (timeOrigin + now()) * 1000;
+
+export class Sink {
+  readonly #shared: Shared;
+  readonly #window: Window;
+  #raw: Raw = emptyRaw();
+  #spare: Raw | null = null;
+  #count = 0;
+  #units = 0;
+  #dropped = 0;
+  /** Offered and not yet acknowledged. */
+  #offered: Offer | null = null;
+  #serial = 0;
+  #target: EventTarget | null = null;
+  #scheduled = false;
+  #retries = 0;
+  #ending = false;
+  readonly #wake: MessagePort;
+
+  constructor(shared: Shared, window: Window) {
+    this.#shared = shared;
+    this.#window = window;
+    const channel = new MessageChannelOf();
+    setOnMessage(port2Of(channel), this.#onWake);
+    this.#wake = port1Of(channel);
+    this.#listen();
+    shared.addSink(this);
+  }
+
+  /** The private target to the isolated world of this document. */
+  connect(target: EventTarget): void {
+    this.#target = target;
+    addListener(target, FLUSH, this.#onVisibility);
+    this.flush();
+  }
+
+  /** Whether records given to it now will arrive. */
+  get open(): boolean {
+    return this.#target !== null && !this.#ending;
+  }
+
+  /** Place of the record, for {@link amend}. Throws at the end of the stack, and then nothing is recorded. */
+  record(
+    symbol: string, operation: number, flags: number, stack: string | null, value: string | null,
+    args: string | null, cut: number,
+  ): number {
+    return this.push(symbol, operation, flags, microseconds(), stack, value, args, cut);
+  }
+
+  /** As {@link record}, of a call at a time past. */
+  push(
+    symbol: string, operation: number, flags: number, time: number, stack: string | null, value: string | null,
+    args: string | null, cut: number,
+  ): number {
+    const raw = this.#raw;
+    const at = this.#count;
+    if (at >= BACKLOG) {
+      this.#dropped++;
+      return -1;
+    }
+    raw.symbols[at] = symbol;
+    raw.operations[at] = operation;
+    raw.flags[at] = flags;
+    raw.times[at] = time;
+    raw.stacks[at] = stack;
+    raw.values[at] = value;
+    raw.args[at] = args;
+    raw.cuts[at] = cut;
+    this.#units += (value === null ? 0 : value.length) + (args === null ? 0 : args.length);
+    this.#count = at + 1;
+    const place = this.#serial * BACKLOG + at;
+    if (!this.#scheduled) this.#schedule();
+    if (this.#ending || this.#count % BATCH === 0 || this.#units >= BATCH_UNITS) this.flush();
+    return place;
+  }
+
+  /** Changes the operation of a record that is still here; one that has left keeps its first one. */
+  amend(place: number, operation: number): void {
+    const at = place - this.#serial * BACKLOG;
+    if (at >= 0 && at < this.#count) this.#raw.operations[at] = operation;
+  }
+
+  // A document.open() removes the listeners of window and document, so they are added again with every batch; adding a
+  // listener that is there changes nothing.
+  #listen(): void {
+    addListener(this.#window, "pagehide", this.#onPageHide, true);
+    addListener(this.#window, "pageshow", this.#onPageShow, true);
+    addListener(this.#window, "visibilitychange", this.#onVisibility, true);
+    this.#shared.listen(this.#window);
+  }
+
+  readonly #onWake = (): void => {
+    this.#scheduled = false;
+    if (this.flush()) this.#retries = 0;
+    else if (this.#retries++ < RETRIES) this.#schedule();
+  };
+
+  readonly #onPageHide = (): void => {
+    this.#ending = true;
+    this.#shared.removeSink(this);
+    this.flush();
+  };
+
+  readonly #onPageShow = (): void => {
+    if (!this.#ending) return;
+    this.#ending = false;
+    this.#shared.addSink(this);
+  };
+
+  readonly #onVisibility = (): void => {
+    this.flush();
+  };
+
+  #schedule(): void {
+    try {
+      this.#listen();
+      postMessage(this.#wake, 0);
+      this.#scheduled = true;
+    } catch {
+      // The end of the stack: the next record tries again.
+    }
+  }
+
+  /** Whether nothing is left here. */
+  flush(): boolean {
+    try {
+      if (!this.#offer()) return false;
+      if (this.#count === 0) return true;
+      this.#encode();
+      return this.#offer();
+    } catch {
+      // The end of the stack: what was not acknowledged is still here.
+      return false;
+    }
+  }
+
+  /** False when there is a batch that nobody took. */
+  #offer(): boolean {
+    const offered = this.#offered;
+    if (offered === null) return true;
+    const target = this.#target;
+    if (target !== null) {
+      const event = new CustomEventOf(DATA, { __proto__: null, cancelable: true, detail: offered.text } as CustomEventInit);
+      if (!dispatch(target, event)) {
+        this.#offered = null;
+        this.#spare = offered.raw;
+        return true;
+      }
+    }
+    return this.#ending && this.#pass(offered);
+  }
+
+  // The isolated world of this document is gone, as its frame is: another document of the same agent passes its
+  // records on.
+  #pass({ raw, count }: Offer): boolean {
+    const heir = this.#shared.openSink();
+    if (heir === null) return false;
+    for (let i = 0; i < count; i++) {
+      heir.push(
+        raw.symbols[i] as string, raw.operations[i] as number, raw.flags[i] as number, raw.times[i] as number,
+        raw.stacks[i] as string | null, raw.values[i] as string | null, raw.args[i] as string | null, raw.cuts[i] as number,
+      );
+    }
+    this.#offered = null;
+    return true;
+  }
+
+  #encode(): void {
+    const text = encode(this.#raw, this.#count, this.#dropped);
+    const offered = { __proto__: null, text: `${this.#serial + 1}\n${text}`, raw: this.#raw, count: this.#count };
+    const next = this.#spare ?? emptyRaw();
+    // From here on nothing can fail: a batch is either still raw or offered.
+    this.#raw = next;
+    this.#spare = null;
+    this.#offered = offered;
+    this.#serial++;
+    this.#count = 0;
+    this.#units = 0;
+    this.#dropped = 0;
+  }
+}
+
+const encode = (raw: Raw, count: number, dropped: number): string => {
+  const base = raw.times[0] as number;
+  const places = safeMap<string, number>();
+  let strings = 0;
+  let lengths = "";
+  let rows = "";
+  let heap = "";
+  const place = (text: string | null): number => {
+    if (text === null) return -1;
+    const interned = text.length <= INTERNED;
+    if (interned) {
+      const known = places.get(text);
+      if (known !== undefined) return known;
+      places.set(text, strings);
+    }
+    lengths += strings === 0 ? text.length : `,${text.length}`;
+    heap += text;
+    return strings++;
+  };
+  for (let i = 0; i < count; i++) {
+    const symbol = place(raw.symbols[i] as string);
+    const stack = place(raw.stacks[i] as string | null);
+    const value = place(raw.values[i] as string | null);
+    const args = place(raw.args[i] as string | null);
+    rows += `${symbol},${raw.operations[i]},${raw.flags[i]},${(raw.times[i] as number) - base},${stack},${value},${args},${raw.cuts[i]}\n`;
+  }
+  return `${base},${count},${strings},${dropped}\n${lengths}\n${rows}${heap}`;
+};

@@ -1,0 +1,16 @@
+// The messages between the isolated world of a frame and the background.
+
+/** Whether the channel to the page's world is there. */
+export const FROM_STATE = 0;
+/** Ordinal of the first record in the document, and a batch. */
+export const FROM_BATCH = 1;
+/** All that the frame had is sent: the serial of the flush. */
+export const FROM_FLUSHED = 2;
+
+export type FromFrame =
+  | readonly [typeof FROM_STATE, boolean]
+  | readonly [typeof FROM_BATCH, number, string]
+  | readonly [typeof FROM_FLUSHED, number];
+
+/** Asks for a flush: its serial. */
+export type ToFrame = readonly [number];

@@ -1,0 +1,210 @@
+//! The extension's files: where they are, and the copy of them that one browser process loads.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// The marker that the configuration takes the place of, quotes included.
+const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
+/// The files that hold it.
+const INLINED: [&str; 3] = ["background.js", "isolated.js", "main.js"];
+/// Files of one extension.
+const MOST_FILES: usize = 1000;
+
+/// What a browser process's copy of the extension is told.
+#[derive(Clone, Debug)]
+pub struct ExtensionConfig {
+    /// Port of the [`super::Relay`].
+    pub port: u16,
+    /// Token of the [`super::Relay`].
+    pub token: String,
+    /// Names the private events between the worlds of a page: at least 128 random bits, as letters and digits.
+    pub secret: String,
+    pub javascript: bool,
+    pub cookies: bool,
+    pub navigations: bool,
+    /// The expanded js settings (`[{object, instrumentedName, logSettings}]`); None is `collection_fingerprinting`.
+    pub targets: Option<serde_json::Value>,
+}
+
+/// What was prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtensionFacts {
+    /// SHA-256, as hex, of the source: its sorted relative paths and contents.
+    pub hash: String,
+    /// Version in the manifest.
+    pub version: String,
+    /// The id that Chromium derives from the manifest's key.
+    pub chromium_id: Option<String>,
+}
+
+/// Why the extension cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error(
+        "no built extension at {}; build it (npm ci && npm run build in clients/extension) or name its directory in SONDE_EXTENSION_DIR",
+        tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    NotFound { tried: Vec<PathBuf> },
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} is not a file of our extension: {what}; build it again", path.display())]
+    Foreign { path: PathBuf, what: &'static str },
+    #[error("{0} may hold letters and digits only, and at least 16 of them")]
+    Secret(&'static str),
+}
+
+/// The directory of the built extension: as configured, else `SONDE_EXTENSION_DIR`, else beside the executable, else
+/// the checkout this was built from.
+pub fn locate_extension(configured: Option<&Path>) -> Result<PathBuf, PrepareError> {
+    let from_environment = std::env::var_os("SONDE_EXTENSION_DIR").map(PathBuf::from);
+    let named = configured.map(Path::to_path_buf).or(from_environment);
+    let candidates = match named {
+        Some(path) => vec![path],
+        None => {
+            let executable = std::env::current_exe().ok();
+            let beside = executable.as_deref().and_then(Path::parent);
+            let mut paths: Vec<PathBuf> = beside
+                .map(|dir| vec![dir.join("extension"), dir.join("../share/sonde/extension")])
+                .unwrap_or_default();
+            paths.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clients/extension/dist"));
+            paths
+        }
+    };
+    match candidates.iter().find(|path| path.join("manifest.json").is_file()) {
+        Some(found) => Ok(found.clone()),
+        None => Err(PrepareError::NotFound { tried: candidates }),
+    }
+}
+
+/// Copies the extension to `target`, which must not exist, with its configuration inlined.
+/// The copy holds secrets: it is readable by its owner only.
+pub fn prepare_extension(
+    source: &Path,
+    target: &Path,
+    config: &ExtensionConfig,
+) -> Result<ExtensionFacts, PrepareError> {
+    for (name, secret) in [("the relay's token", &config.token), ("the extension's secret", &config.secret)] {
+        if secret.len() < 16 || !secret.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(PrepareError::Secret(name));
+        }
+    }
+    let files = files_of(source)?;
+    let mut hash = Sha256::new();
+    private_dir(target)?;
+    for relative in &files {
+        let from = source.join(relative);
+        let contents = fs::read(&from).map_err(at("read", &from))?;
+        let name = relative.to_string_lossy();
+        for part in [name.as_bytes(), &contents] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let to = target.join(relative);
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).map_err(at("create", parent))?;
+        }
+        let written = if INLINED.contains(&name.as_ref()) { inlined(&from, contents, &name, config)? } else { contents };
+        fs::write(&to, written).map_err(at("write", &to))?;
+    }
+    let (version, chromium_id) = manifest_facts(&source.join("manifest.json"))?;
+    Ok(ExtensionFacts { hash: hex(&hash.finalize()), version, chromium_id })
+}
+
+fn at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError {
+    let path = path.to_path_buf();
+    move |source| PrepareError::Io { doing, path, source }
+}
+
+fn private_dir(path: &Path) -> Result<(), PrepareError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().mode(0o700).create(path).map_err(at("create", path))
+}
+
+/// Relative paths of all files, sorted.
+fn files_of(root: &Path) -> Result<Vec<PathBuf>, PrepareError> {
+    let mut files = Vec::new();
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        let path = root.join(&directory);
+        for entry in fs::read_dir(&path).map_err(at("list", &path))? {
+            let entry = entry.map_err(at("list", &path))?;
+            let kind = entry.file_type().map_err(at("stat", &entry.path()))?;
+            let relative = directory.join(entry.file_name());
+            if kind.is_dir() {
+                directories.push(relative);
+            } else if kind.is_file() {
+                files.push(relative);
+            }
+        }
+        if files.len() > MOST_FILES {
+            return Err(PrepareError::Foreign { path: root.to_path_buf(), what: "it has too many files" });
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Background<'a> {
+    port: u16,
+    token: &'a str,
+    javascript: bool,
+    cookies: bool,
+    navigations: bool,
+}
+
+#[derive(Serialize)]
+struct Main<'a> {
+    secret: &'a str,
+    javascript: bool,
+    cookies: bool,
+    targets: Option<&'a serde_json::Value>,
+}
+
+/// Each file is told what it needs, and no more: the page's world never holds the token.
+fn inlined(path: &Path, contents: Vec<u8>, name: &str, config: &ExtensionConfig) -> Result<Vec<u8>, PrepareError> {
+    let foreign = |what| PrepareError::Foreign { path: path.to_path_buf(), what };
+    let text = String::from_utf8(contents).map_err(|_| foreign("it is not UTF-8"))?;
+    if text.matches(MARKER).count() != 1 {
+        return Err(foreign("it does not hold the marker of the configuration once"));
+    }
+    let ExtensionConfig { port, javascript, cookies, navigations, .. } = *config;
+    let secret = config.secret.as_str();
+    let json = match name {
+        "background.js" => {
+            serde_json::to_string(&Background { port, token: &config.token, javascript, cookies, navigations })
+        }
+        "isolated.js" => serde_json::to_string(&serde_json::json!({ "secret": secret })),
+        _ => serde_json::to_string(&Main { secret, javascript, cookies, targets: config.targets.as_ref() }),
+    }
+    .expect("strings, numbers and JSON values have a JSON form");
+    // A JSON string is a JavaScript string literal.
+    let literal = serde_json::to_string(&json).expect("a string has a JSON form");
+    Ok(text.replacen(MARKER, &literal, 1).into_bytes())
+}
+
+fn manifest_facts(path: &Path) -> Result<(String, Option<String>), PrepareError> {
+    let foreign = |what| PrepareError::Foreign { path: path.to_path_buf(), what };
+    let bytes = fs::read(path).map_err(at("read", path))?;
+    let manifest: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| foreign("it is not JSON"))?;
+    let version = manifest["version"].as_str().ok_or_else(|| foreign("it has no version"))?.to_owned();
+    let key = manifest["key"].as_str().map(|key| STANDARD.decode(key).map_err(|_| foreign("its key is not base64")));
+    Ok((version, key.transpose()?.map(|key| chromium_id(&key))))
+}
+
+/// The first half of the key's SHA-256, with a to p for the hex digits.
+fn chromium_id(key: &[u8]) -> String {
+    let letter = |nibble: u8| char::from(b'a' + nibble);
+    Sha256::digest(key)[..16].iter().flat_map(|byte| [letter(byte >> 4), letter(byte & 15)]).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
