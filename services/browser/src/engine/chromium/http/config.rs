@@ -83,6 +83,8 @@ impl RequestIds {
 }
 
 /// What is to be done about an event.
+// Nearly all are records: boxing them would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     Record {

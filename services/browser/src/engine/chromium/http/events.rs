@@ -224,5 +224,3 @@ event!(FrameNavigated { frame: NavigatedFrame });
 event!(NavigatedFrame { id: String, parent_id: Option<String>, url: String, url_fragment: Option<String> });
 
 event!(FrameAttached { frame_id: String, parent_frame_id: String });
-
-event!(FrameDetached { frame_id: String, reason: String });

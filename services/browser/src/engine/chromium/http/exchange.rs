@@ -270,7 +270,7 @@ impl Exchange {
         }
         // A request that the browser repeated by itself was sent as often as it was answered.
         let taken = place.map_or(1, |p| p + 1).min(self.sent.waiting.len());
-        hop.sent = self.sent.waiting.drain(..taken).last();
+        hop.sent = self.sent.waiting.drain(..taken).next_back();
         true
     }
 

@@ -133,7 +133,9 @@ fn hex(digest: &[u8]) -> String {
 
 /// The commands by which a session of this kind (`SessionInfo::kind`) begins to tell of its requests.
 pub fn setup_commands(kind: &str, config: &HttpConfig) -> Vec<RawCommand> {
-    // Durable messages are kept by the browser process: as the bytes that came, and longer than the document.
+    // Durable messages are kept outside the renderer: as the very bytes, and longer than their document. The
+    // renderer's own buffer gives text transcoded to UTF-8 without its BOM. What no network brought (answers
+    // made by service workers) is in the renderer's buffer only, and so not to be had.
     let buffers = json!({
         "maxTotalBufferSize": TOTAL_BUFFER,
         "maxResourceBufferSize": config.max_body_bytes.min(TOTAL_BUFFER),
