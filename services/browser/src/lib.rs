@@ -1,4 +1,154 @@
-//! (being written)
+//! The browser-service: owns browsers, runs command sequences on isolated ones, and streams what the
+//! instruments record into storage.
+//!
+//! A visit's way through it: [`Browsers`] serves sessions; a session drives a `slot`; the slot keeps a
+//! browser of an [`engine`] warm and runs an `attempt`; the attempt's records leave by the [`uplink`].
+//! It does NOT know of crawls, queues or retries: those are the coordinator's.
 
+mod attempt;
+mod config;
 pub mod engine;
 pub mod process;
+pub mod relay;
+mod service;
+mod slot;
+pub mod uplink;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sonde_proto::browser::v1::browser_service_server::BrowserServiceServer;
+use sonde_proto::visit::v1::BrowserSpec;
+use sonde_runtime::serve::limits::MESSAGE_BYTES;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::transport::Channel;
+
+pub use attempt::fault;
+pub use config::{Config, Prestart, StartError};
+
+use engine::{Engine, LaunchSpec};
+use slot::{Fences, Slot};
+use uplink::{Bounds, Uplink};
+
+/// Services for health and reflection.
+pub const SERVICE_NAMES: &[&str] = &["sonde.browser.v1.BrowserService"];
+
+/// How long a close may take beyond its own steps.
+const CLOSE: Duration = Duration::from_secs(20);
+
+/// A running browser-service. End it with [`Browsers::drain`] and [`Browsers::close`]; dropping it leaves its
+/// tasks to the runtime.
+pub struct Browsers {
+    instance_id: String,
+    slots: Arc<[Slot]>,
+    uplink: Uplink,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Browsers {
+    /// Starts the slots; browsers come up when a slot is opened. `cancel` drains it (and ends its sessions) as
+    /// the server's own shutdown does.
+    ///
+    /// # Errors
+    /// When the configuration cannot work.
+    pub async fn start(
+        config: Config,
+        storage: Channel,
+        cancel: CancellationToken,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let engine = engine::chromium::Chromium::new(&config)?;
+        Ok(Self::with_engine(&config, Arc::new(engine), storage, cancel))
+    }
+
+    /// As [`Browsers::start`], with another engine; for tests of what is around it.
+    pub fn with_engine(
+        config: &Config,
+        engine: Arc<dyn Engine>,
+        storage: Channel,
+        cancel: CancellationToken,
+    ) -> Self {
+        let instance_id = uuid::Uuid::new_v4().to_string();
+        let tasks = TaskTracker::new();
+        let bounds = Bounds { bytes: config.buffer, ..Bounds::default() };
+        let uplink = Uplink::start(storage, bounds, CancellationToken::new());
+        let extension = config.prestart == Prestart::Instrumented && config.extension_dir.is_some();
+        let fences = Fences::default();
+        let start = |slot| {
+            Slot::start(slot::Options {
+                slot,
+                instance_id: instance_id.clone(),
+                engine: engine.clone(),
+                uplink: uplink.clone(),
+                fences: fences.clone(),
+                spec: LaunchSpec::new(&BrowserSpec::default(), extension),
+                prestart: config.prestart != Prestart::Off,
+                max_visits: config.max_visits,
+                tasks: tasks.clone(),
+            })
+        };
+        let slots: Arc<[Slot]> = (0..config.slots).map(start).collect();
+        let (stop, drained) = (CancellationToken::new(), slots.clone());
+        let stopping = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => for slot in &*drained {
+                    slot.drain().await;
+                },
+                () = stopping.cancelled() => {}
+            }
+        });
+        Self { instance_id, slots, uplink, tasks, stop }
+    }
+
+    /// Random per start.
+    pub fn instance_id(&self) -> &str {
+        &self.instance_id
+    }
+
+    /// The gRPC services.
+    pub fn routes(&self) -> Routes {
+        let service = service::Service {
+            instance_id: self.instance_id.clone(),
+            slots: self.slots.clone(),
+            stop: self.stop.clone(),
+        };
+        let server = BrowserServiceServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
+        Routes::new(server)
+    }
+
+    /// Lets running attempts end until the deadline, then ends them; closes all browsers.
+    pub async fn drain(&self, deadline: Instant) {
+        for slot in &*self.slots {
+            slot.drain().await;
+        }
+        let ended = async {
+            for slot in &*self.slots {
+                slot.ended().await;
+            }
+        };
+        if timeout_at(deadline, ended).await.is_err() {
+            for slot in &*self.slots {
+                slot.abort().await;
+            }
+        }
+    }
+
+    /// Ends everything; returns when no browser is left. Says whether all ended in time.
+    pub async fn close(self) -> bool {
+        for slot in &*self.slots {
+            slot.abort().await;
+        }
+        self.tasks.close();
+        let clean = timeout_at(Instant::now() + CLOSE, self.tasks.wait()).await.is_ok();
+        self.stop.cancel();
+        self.uplink.close();
+        clean
+    }
+}

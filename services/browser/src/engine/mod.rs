@@ -1,3 +1,201 @@
-//! The browsers that Sonde can drive, one module each.
+//! What a slot needs of a browser, whichever it is. One module per engine below; tests have a scripted one.
 
 pub mod chromium;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sonde_proto::visit::v1::{
+    ArtifactRef, BrowserKind, BrowserSpec, Command, CommandStatus, Failure, Instruments, Isolation,
+    ThirdPartyCookies,
+};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::uplink::{AttemptUplink, StreamClaim};
+
+/// Starts browsers of one kind.
+pub trait Engine: Send + Sync + 'static {
+    /// Starts a browser and waits until it can take visits. Nothing is left behind when it fails or is dropped.
+    fn launch(
+        self: Arc<Self>,
+        spec: LaunchSpec,
+    ) -> BoxFuture<'static, Result<Arc<dyn Browser>, LaunchFailure>>;
+}
+
+/// What a browser process is started with. Two equal ones can stand for each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchSpec {
+    pub kind: BrowserKind,
+    pub headed: bool,
+    /// Width and height in CSS pixels.
+    pub window: (u32, u32),
+    pub third_party_cookies: ThirdPartyCookies,
+    pub extra_flags: Vec<String>,
+    /// As `en-US,en`.
+    pub languages: String,
+    /// Whether our extension is in it: not for visits that need none, which it would slow down.
+    pub extension: bool,
+}
+
+impl LaunchSpec {
+    /// With the contract's defaults for what is not set.
+    pub fn new(spec: &BrowserSpec, extension: bool) -> Self {
+        let or = |value: u32, default: u32| if value == 0 { default } else { value };
+        let kind = match spec.kind() {
+            BrowserKind::Unspecified => BrowserKind::Chromium,
+            kind => kind,
+        };
+        let third_party_cookies = match spec.third_party_cookies() {
+            ThirdPartyCookies::Unspecified => ThirdPartyCookies::Always,
+            policy => policy,
+        };
+        let languages = if spec.languages.is_empty() { "en-US,en" } else { &spec.languages };
+        Self {
+            kind,
+            headed: spec.headed,
+            window: (or(spec.window_width, 1366), or(spec.window_height, 768)),
+            third_party_cookies,
+            extra_flags: spec.extra_flags.clone(),
+            languages: languages.to_owned(),
+            extension,
+        }
+    }
+}
+
+/// Whether instruments need the extension.
+pub fn needs_extension(instruments: &Instruments) -> bool {
+    instruments.javascript || instruments.navigations || instruments.cookies
+}
+
+/// Whether each visit gets a process of its own.
+pub fn own_process(spec: &BrowserSpec) -> bool {
+    spec.isolation() == Isolation::Process
+}
+
+/// Why no browser came up.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct LaunchFailure {
+    pub message: String,
+}
+
+/// What a running browser is.
+#[derive(Debug, Clone, Default)]
+pub struct BrowserFacts {
+    /// Main process.
+    pub pid: u32,
+    /// JSON object for provenance.
+    pub provenance: String,
+    /// Field group -> observed or unsupported.
+    pub capabilities: BTreeMap<String, String>,
+}
+
+/// A running browser. Dropping the last handle kills its processes.
+pub trait Browser: Send + Sync {
+    fn facts(&self) -> &BrowserFacts;
+    /// Resolves when the browser is gone, with one sentence of why.
+    fn died(&self) -> BoxFuture<'static, String>;
+    /// Prepares isolation and instruments: when it returns, all of them are ready and nothing was navigated.
+    /// When it fails or is dropped, the browser is to be replaced.
+    fn open_visit(self: Arc<Self>, setup: VisitSetup) -> BoxFuture<'static, Result<Box<dyn Visit>, Failure>>;
+    /// Ends the browser; returns when nothing of its process tree is left.
+    fn close(self: Arc<Self>, grace: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// What a visit is prepared with.
+#[derive(Clone)]
+pub struct VisitSetup {
+    pub uplink: AttemptUplink,
+    pub instruments: Instruments,
+    /// URL or bare host name.
+    pub site_url: String,
+    /// Longest body saved whole, in bytes.
+    pub max_body_bytes: u64,
+    pub deadline: Instant,
+    pub progress: Progress,
+}
+
+/// One visit on a browser, isolated from every other.
+pub trait Visit: Send {
+    /// Microseconds since the epoch; `None` when no instrument was asked for.
+    fn instruments_ready_at_us(&self) -> Option<i64>;
+    /// Microseconds since the epoch; `None` before the first navigation.
+    fn navigation_start_at_us(&self) -> Option<i64>;
+    /// Runs a command; at its deadline it stops the page and reports a timeout by itself.
+    fn run<'a>(
+        &'a mut self,
+        index: u32,
+        command: &'a Command,
+        deadline: Instant,
+    ) -> BoxFuture<'a, CommandReport>;
+    /// Stops the page and brings every record of the instruments into the uplink. Works on a dead browser, too.
+    fn finish(&mut self, deadline: Instant) -> BoxFuture<'_, Ending>;
+    /// Takes the isolation down. Call it after the seal.
+    fn dispose(self: Box<Self>, deadline: Instant) -> BoxFuture<'static, Fate>;
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, Default)]
+pub struct CommandReport {
+    pub status: CommandStatus,
+    /// Short; "" when ok; for network errors the browser's code without its prefix.
+    pub error: String,
+    /// Set unless ok.
+    pub failure: Option<Failure>,
+    /// Final URL of the page, where one is loaded.
+    pub final_url: String,
+    /// 0 when none came.
+    pub http_status: u32,
+    pub artifacts: Vec<ArtifactRef>,
+    /// What the command drew itself, such as a seed: the command with those fields set.
+    pub effective: Option<Command>,
+}
+
+impl CommandReport {
+    pub fn ok() -> Self {
+        Self { status: CommandStatus::Ok, ..Self::default() }
+    }
+
+    /// A failure with its short error.
+    pub fn failed(status: CommandStatus, error: impl Into<String>, failure: Failure) -> Self {
+        Self { status, error: error.into(), failure: Some(failure), ..Self::default() }
+    }
+}
+
+/// What the instruments say at the end.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ending {
+    /// Why the DevTools stream may have lost records ("": it has not); `None` when nothing was recorded by it.
+    pub devtools: Option<String>,
+    /// The extension's sessions.
+    pub sessions: Vec<StreamClaim>,
+    /// Why the data are incomplete though no stream may show it; "" when they are not.
+    pub incomplete_reason: String,
+}
+
+/// Whether a browser can take another visit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    Keep,
+    /// With one sentence of why.
+    Replace(String),
+}
+
+/// Where a visit says what it does now; the newest word counts.
+#[derive(Debug, Clone)]
+pub struct Progress(Arc<watch::Sender<String>>);
+
+impl Progress {
+    pub fn new() -> (Self, watch::Receiver<String>) {
+        let (sender, receiver) = watch::channel(String::new());
+        (Self(Arc::new(sender)), receiver)
+    }
+
+    /// "waiting for load".
+    pub fn detail(&self, detail: impl Into<String>) {
+        self.0.send_replace(detail.into());
+    }
+}

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sonde_proto::StreamId;
-use sonde_proto::record::v1::{Producer, Record, record};
-use sonde_proto::storage::v1::{SealAttemptRequest, StreamEnd};
+use sonde_proto::record::v1::{Producer, Record, SiteVisit, record};
+use sonde_proto::storage::v1::{OpenAttemptRequest, SealAttemptRequest, StreamEnd};
 use sonde_proto::visit::v1::{Outcome, SealSummary};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -80,6 +80,22 @@ impl AttemptUplink {
 
     fn shared(&self) -> &Shared {
         &self.inner.shared
+    }
+
+    /// Registers the attempt with storage, which refuses a stale fence.
+    pub async fn open(&self, visit: SiteVisit, deadline: Instant) -> Result<(), UplinkError> {
+        let request = OpenAttemptRequest { visit: Some(visit) };
+        let client = self.shared().client();
+        let call = || {
+            let (mut client, request) = (client.clone(), request.clone());
+            async move { client.open_attempt(request).await }
+        };
+        retried("OpenAttempt", deadline, call).await?;
+        if let Some(attempt) = self.shared().lock().attempts.get_mut(&self.inner.visit_id) {
+            attempt.opened = true;
+        }
+        self.shared().work.notify_one();
+        Ok(())
     }
 
     /// Numbers a row and keeps it until it is on storage's disk. Waits while the buffer is full.
@@ -156,13 +172,26 @@ impl AttemptUplink {
         super::blobs::put(self.shared(), content, deadline).await
     }
 
+    /// As [`AttemptUplink::put_blob`], when the SHA-256 is known (storage checks it).
+    pub async fn put_blob_named(
+        &self,
+        sha256: &str,
+        content: Bytes,
+        deadline: Instant,
+    ) -> Result<(), UplinkError> {
+        super::blobs::put_named(self.shared(), sha256, content, deadline).await
+    }
+
     /// Seals the attempt with every stream declared: those of this service as they were numbered here, the
     /// extension's as its sessions claim, or as far as they came when a session claims nothing any more.
     pub async fn seal(&self, parts: SealParts, deadline: Instant) -> Result<SealSummary, UplinkError> {
         let request = self.seal_request(parts);
-        let mut client = self.shared().client();
-        let answer =
-            retried("SealAttempt", deadline, async || client.seal_attempt(request.clone()).await).await?;
+        let client = self.shared().client();
+        let call = || {
+            let (mut client, request) = (client.clone(), request.clone());
+            async move { client.seal_attempt(request).await }
+        };
+        let answer = retried("SealAttempt", deadline, call).await?;
         Ok(answer.into_inner().seal.unwrap_or_default())
     }
 
@@ -192,9 +221,10 @@ impl AttemptUplink {
             last_ordinal: claim.last_ordinal,
             suspect: claim.suspect,
         }));
-        let unclaimed = attempt.into_iter().flat_map(|a| &a.streams).filter(|(stream, _)| {
-            **stream >= StreamId::EXTENSION.0 && !claimed.contains(stream)
-        });
+        let unclaimed = attempt
+            .into_iter()
+            .flat_map(|a| &a.streams)
+            .filter(|(stream, _)| **stream >= StreamId::EXTENSION.0 && !claimed.contains(stream));
         streams.extend(unclaimed.map(|(stream, buffer)| StreamEnd {
             stream: *stream,
             producer: Producer::Extension.into(),
@@ -248,20 +278,22 @@ async fn until<T>(
 pub(super) async fn record(shared: &Shared, visit_id: i64, row: Row) -> Result<(), UplinkError> {
     let record = Record { captured_at_us: row.captured_at_us, row: Some(row.row) };
     let bounds = shared.bounds;
-    until(shared, visit_id, |attempt| {
+    let look = until(shared, visit_id, |attempt| {
         if !attempt.has_room(bounds) {
             return None;
         }
         let buffer =
             attempt.streams.entry(row.stream).or_insert_with(|| Buffer::new(row.producer, String::new()));
         let before = buffer.held();
-        buffer.push(&record, Instant::now());
+        let look = buffer.push(&record, Instant::now());
         attempt.held.records += buffer.held().records - before.records;
         attempt.held.bytes += buffer.held().bytes - before.bytes;
-        Some(())
+        Some(look)
     })
     .await?;
-    shared.work.notify_one();
+    if look {
+        shared.work.notify_one();
+    }
     Ok(())
 }
 
@@ -300,9 +332,8 @@ pub(super) async fn flushed(shared: &Shared, visit_id: i64, deadline: Instant) -
         attempt.streams.values_mut().for_each(Buffer::cut);
     }
     shared.work.notify_one();
-    let empty = until(shared, visit_id, |attempt| {
-        attempt.streams.values().all(Buffer::is_flushed).then_some(())
-    });
+    let empty =
+        until(shared, visit_id, |attempt| attempt.streams.values().all(Buffer::is_flushed).then_some(()));
     let late = |_| UplinkError::Deadline {
         what: "the last batches",
         after: Duration::from_millis(after.as_millis() as u64),

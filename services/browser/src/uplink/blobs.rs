@@ -19,13 +19,24 @@ pub(super) async fn put(shared: &Shared, content: Bytes, deadline: Instant) -> R
     } else {
         hex(&content)
     };
-    let mut client = BlobServiceClient::new(shared.channel.clone());
-    let pieces: Vec<PutBlobRequest> = pieces(&sha256, &content);
-    retried("PutBlob", deadline, async || {
-        client.put_blob(tokio_stream::iter(pieces.clone())).await
-    })
-    .await?;
+    put_named(shared, &sha256, content, deadline).await?;
     Ok(sha256)
+}
+
+pub(super) async fn put_named(
+    shared: &Shared,
+    sha256: &str,
+    content: Bytes,
+    deadline: Instant,
+) -> Result<(), UplinkError> {
+    let client = BlobServiceClient::new(shared.channel.clone());
+    let pieces = pieces(sha256, &content);
+    let call = || {
+        let (mut client, pieces) = (client.clone(), tokio_stream::iter(pieces.clone()));
+        async move { client.put_blob(pieces).await }
+    };
+    retried("PutBlob", deadline, call).await?;
+    Ok(())
 }
 
 fn pieces(sha256: &str, content: &Bytes) -> Vec<PutBlobRequest> {

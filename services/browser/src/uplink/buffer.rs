@@ -79,7 +79,7 @@ impl Buffer {
         }
     }
 
-    /// Numbers a record. Says whether a batch was cut.
+    /// Numbers a record. Says whether the sender has to look: a batch was begun or cut.
     pub fn push(&mut self, record: &Record, now: Instant) -> bool {
         let before = self.open.len();
         message::encode(RECORDS, record, &mut self.open);
@@ -92,7 +92,7 @@ impl Buffer {
         if full {
             self.cut();
         }
-        full
+        full || self.open_records == 1
     }
 
     /// Takes a batch that its producer numbered.

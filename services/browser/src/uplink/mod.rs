@@ -16,8 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sonde_proto::VisitId;
-use sonde_proto::record::v1::{Producer, SiteVisit, record};
-use sonde_proto::storage::v1::OpenAttemptRequest;
+use sonde_proto::record::v1::{Producer, record};
 use sonde_proto::storage::v1::ingest_service_client::IngestServiceClient;
 use sonde_proto::visit::v1::{Failure, FailureKind, RetryAdvice};
 use sonde_runtime::backoff::Backoff;
@@ -83,6 +82,8 @@ impl UplinkError {
 /// The streams of one attempt, or of the records of no visit.
 struct Attempt {
     fence: i64,
+    /// Storage knows it: batches may go.
+    opened: bool,
     streams: BTreeMap<u32, Buffer>,
     held: buffer::Held,
     refused: Option<UplinkError>,
@@ -91,9 +92,9 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn new(fence: i64) -> Self {
+    fn new(fence: i64, opened: bool) -> Self {
         let news = watch::Sender::new(0);
-        Self { fence, streams: BTreeMap::new(), held: buffer::Held::default(), refused: None, news }
+        Self { fence, opened, streams: BTreeMap::new(), held: buffer::Held::default(), refused: None, news }
     }
 
     fn has_room(&self, bounds: Bounds) -> bool {
@@ -101,8 +102,9 @@ impl Attempt {
     }
 
     fn recount(&mut self) {
-        self.held = self.streams.values().map(Buffer::held).fold(Default::default(), |a, b| {
-            buffer::Held { records: a.records + b.records, bytes: a.bytes + b.bytes }
+        self.held = self.streams.values().map(Buffer::held).fold(Default::default(), |a, b| buffer::Held {
+            records: a.records + b.records,
+            bytes: a.bytes + b.bytes,
         });
     }
 }
@@ -146,26 +148,17 @@ pub struct Uplink {
 impl Uplink {
     /// Starts the task that sends. `cancel` ends it.
     pub fn start(channel: Channel, bounds: Bounds, cancel: CancellationToken) -> Self {
-        let shared = Arc::new(Shared {
-            channel,
-            bounds,
-            state: Mutex::default(),
-            work: Notify::new(),
-            cancel,
-        });
-        shared.lock().attempts.insert(VisitId::NONE, Attempt::new(0));
+        let shared =
+            Arc::new(Shared { channel, bounds, state: Mutex::default(), work: Notify::new(), cancel });
+        shared.lock().attempts.insert(VisitId::NONE, Attempt::new(0, true));
         tokio::spawn(pump::run(shared.clone()));
         Self { shared }
     }
 
-    /// Registers an attempt with storage: nothing can be recorded before.
-    pub async fn open_attempt(&self, visit: SiteVisit, deadline: Instant) -> Result<AttemptUplink, UplinkError> {
-        let (visit_id, fence) = (visit.visit_id, visit.fence);
-        let request = OpenAttemptRequest { visit: Some(visit) };
-        let mut client = self.shared.client();
-        retried("OpenAttempt", deadline, async || client.open_attempt(request.clone()).await).await?;
-        self.shared.lock().attempts.insert(visit_id, Attempt::new(fence));
-        Ok(AttemptUplink::new(self.shared.clone(), visit_id))
+    /// Makes room for an attempt. What it records waits here until [`AttemptUplink::open`] has registered it.
+    pub fn attempt(&self, visit_id: i64, fence: i64) -> AttemptUplink {
+        self.shared.lock().attempts.insert(visit_id, Attempt::new(fence, false));
+        AttemptUplink::new(self.shared.clone(), visit_id)
     }
 
     /// Takes a batch of records of no visit, numbered by their session. Waits while the buffer is full.
@@ -196,11 +189,15 @@ impl Uplink {
     /// Changes at every ack of records of no visit.
     pub fn unattributed_news(&self) -> watch::Receiver<u64> {
         let mut state = self.shared.lock();
-        state.attempts.entry(VisitId::NONE).or_insert_with(|| Attempt::new(0)).news.subscribe()
+        state.attempts.entry(VisitId::NONE).or_insert_with(|| Attempt::new(0, true)).news.subscribe()
     }
 
     /// Records a row of no visit that this service itself made.
-    pub async fn record_unattributed(&self, captured_at_us: i64, row: record::Row) -> Result<(), UplinkError> {
+    pub async fn record_unattributed(
+        &self,
+        captured_at_us: i64,
+        row: record::Row,
+    ) -> Result<(), UplinkError> {
         let row = attempt::Row { stream: 0, producer: Producer::Service, captured_at_us, row };
         attempt::record(&self.shared, VisitId::NONE, row).await
     }
@@ -228,10 +225,10 @@ impl Uplink {
 }
 
 /// Calls until it is answered, refused or too late.
-async fn retried<T>(
+async fn retried<T, F: Future<Output = Result<T, Status>>>(
     what: &'static str,
     deadline: Instant,
-    mut call: impl AsyncFnMut() -> Result<T, Status>,
+    mut call: impl FnMut() -> F,
 ) -> Result<T, UplinkError> {
     let after = deadline.saturating_duration_since(Instant::now());
     let mut last = "no answer".to_owned();

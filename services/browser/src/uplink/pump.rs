@@ -22,7 +22,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
             return;
         }
         let mut acks = 0;
-        let Some(ended) = shared.cancel.run_until_cancelled(connection(&shared, &mut acks)).await else { return };
+        let Some(ended) = shared.cancel.run_until_cancelled(connection(&shared, &mut acks)).await else {
+            return;
+        };
         shared.rewind();
         failures = if acks > 0 { 0 } else { failures + 1 };
         let pause = BACKOFF.next(failures, rand::random());
@@ -64,7 +66,8 @@ async fn connection(shared: &Shared, acks: &mut u64) -> Result<(), Status> {
 
 impl Shared {
     async fn wait_for_work(&self) {
-        while !self.lock().attempts.values().any(|a| a.streams.values().any(|s| !s.is_flushed())) {
+        while !self.lock().attempts.values().any(|a| a.opened && a.streams.values().any(|s| !s.is_flushed()))
+        {
             self.work.notified().await;
         }
     }
@@ -127,7 +130,7 @@ impl State {
         let turn = self.turn % ids.len().max(1);
         ids.rotate_left(turn);
         for visit_id in ids {
-            let Some(attempt) = self.attempts.get_mut(&visit_id) else { continue };
+            let Some(attempt) = self.attempts.get_mut(&visit_id).filter(|a| a.opened) else { continue };
             let fence = attempt.fence;
             for (stream, buffer) in &mut attempt.streams {
                 match buffer.due_at() {

@@ -1,0 +1,109 @@
+//! The `[browser]` section.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sonde_runtime::endpoint::Endpoint;
+
+/// How a browser-service is set up. In the environment: `SONDE_BROWSER__SLOTS=4`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the service listens.
+    pub listen: Endpoint,
+    /// Where storage listens.
+    pub storage: Endpoint,
+    /// Browsers at once, 1 to 256.
+    pub slots: u32,
+    /// Chromium; unset: the first one found.
+    pub executable: Option<PathBuf>,
+    /// Runs Chromium without its sandbox: needed as root, and recorded in every crawl's provenance.
+    pub no_sandbox: bool,
+    /// The unpacked extension; unset: no javascript, navigations and script cookies are recorded.
+    pub extension_dir: Option<PathBuf>,
+    /// For profiles and the extension's copies; unset: a new directory under the system's one for temporary files.
+    pub run_dir: Option<PathBuf>,
+    /// Which browser is started when a slot is opened, before its first visit.
+    pub prestart: Prestart,
+    /// Visits after which a browser is replaced, 1 or more.
+    pub max_visits: u32,
+    /// Time for the start of a browser.
+    #[serde(with = "sonde_runtime::config::duration")]
+    pub launch_timeout: Duration,
+    /// Time for running attempts to end when the service is asked to stop.
+    #[serde(with = "sonde_runtime::config::duration")]
+    pub drain: Duration,
+    /// Bytes of records of one attempt that may wait for storage.
+    #[serde(with = "sonde_runtime::config::size")]
+    pub buffer: u64,
+}
+
+/// Which browser is started before its first visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prestart {
+    /// None.
+    Off,
+    /// One without the extension: for crawls that record at most HTTP.
+    Plain,
+    /// One with the extension, where `extension_dir` is set.
+    Instrumented,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 7420 },
+            storage: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 7410 },
+            slots: 1,
+            executable: None,
+            no_sandbox: false,
+            extension_dir: None,
+            run_dir: None,
+            prestart: Prestart::Instrumented,
+            max_visits: 500,
+            launch_timeout: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+            buffer: 32 << 20,
+        }
+    }
+}
+
+/// Why a browser-service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("browser.{key}: {message}")]
+    Config { key: &'static str, message: String },
+    #[error("browser.run_dir: cannot prepare {dir:?}: {source}; give a directory that can be written to")]
+    RunDir { dir: PathBuf, source: std::io::Error },
+}
+
+impl Config {
+    /// What serde cannot see.
+    ///
+    /// # Errors
+    /// The first value that is wrong, with what to do about it.
+    pub fn check(&self) -> Result<(), StartError> {
+        let wrong = |key, message: &str| Err(StartError::Config { key, message: message.to_owned() });
+        if !(1..=256).contains(&self.slots) {
+            return wrong("slots", "must be 1 to 256");
+        }
+        if self.max_visits == 0 {
+            return wrong("max_visits", "must be 1 or more");
+        }
+        if rustix::process::geteuid().is_root() && !self.no_sandbox {
+            return wrong(
+                "no_sandbox",
+                "Chromium cannot use its sandbox as root: run the service as another user, or set \
+                 SONDE_BROWSER__NO_SANDBOX=true (pages are then less confined, and every crawl's provenance says so)",
+            );
+        }
+        if let Some(dir) = &self.extension_dir
+            && !dir.join("manifest.json").is_file()
+        {
+            return wrong("extension_dir", "has no manifest.json: give the directory of the built extension");
+        }
+        Ok(())
+    }
+}

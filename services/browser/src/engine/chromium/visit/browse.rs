@@ -1,0 +1,218 @@
+//! Following links of the same site.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use sonde_proto::visit::v1::command::Step;
+use sonde_proto::visit::v1::{BrowseCommand, Command, LoadPolicy};
+use tokio::time::Instant;
+use url::Url;
+
+use super::commands::{candidates, may_be_plain};
+use super::page::NotLoaded;
+use super::{ChromiumVisit, left};
+use crate::attempt::{links, or};
+use crate::engine::CommandReport;
+
+/// Links that a page may offer us.
+const LINKS: usize = 2000;
+
+/// Absolute URLs of the links that a user could see and click.
+const VISIBLE_LINKS: &str = r"(() => {
+  const found = [];
+  for (const a of document.querySelectorAll('a[href]')) {
+    if (found.length >= 2000) break;
+    const r = a.getBoundingClientRect();
+    if (r.width < 1 || r.height < 1) continue;
+    if (a.checkVisibility && !a.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;
+    if (typeof a.href === 'string') found.push(a.href);
+  }
+  return found;
+})()";
+
+#[derive(Deserialize)]
+struct History {
+    #[serde(rename = "currentIndex")]
+    current: usize,
+    entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    id: i64,
+}
+
+impl ChromiumVisit {
+    pub(super) async fn browse(
+        &mut self,
+        command: &Command,
+        browse: &BrowseCommand,
+        deadline: Instant,
+    ) -> CommandReport {
+        let seed = browse.seed.unwrap_or_else(rand::random);
+        let browsed = self.browse_from(browse, seed, deadline).await;
+        let mut report = self.report(browsed, deadline).await;
+        let drawn = BrowseCommand { seed: Some(seed), ..browse.clone() };
+        report.effective = Some(Command { step: Some(Step::Browse(drawn)), ..command.clone() });
+        report
+    }
+
+    async fn browse_from(
+        &mut self,
+        browse: &BrowseCommand,
+        seed: u64,
+        deadline: Instant,
+    ) -> Result<(), NotLoaded> {
+        let (policy, dwell) = (browse.load_policy(), or(browse.dwell, Duration::ZERO));
+        let url = if browse.url.is_empty() { self.site_url.clone() } else { browse.url.clone() };
+        let mut loaded = Ok(());
+        for url in candidates(&url) {
+            loaded = self.load(&url, "", policy, deadline).await;
+            if !may_be_plain(&loaded) {
+                break;
+            }
+        }
+        loaded?;
+        self.stay(dwell, deadline).await?;
+        let start = self.url();
+        let mut draw = Draw(seed);
+        let all = links(browse.num_links);
+        for n in 1..=all {
+            self.progress.detail(format!("looking for link {n} of {all}"));
+            let found = self.visible_links(deadline).await?;
+            let choice = same_site(&start, &found);
+            let Some(link) = draw.of(&choice).cloned() else { break };
+            match self.load(&link, &start, policy, deadline).await {
+                Ok(()) => self.stay(dwell, deadline).await?,
+                // A link that leads nowhere is what a user would meet, too.
+                Err(NotLoaded::Network(code)) => tracing::debug!(code, "a link could not be followed"),
+                Err(other) => return Err(other),
+            }
+            if n < all {
+                self.back(policy, &start, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn visible_links(&self, deadline: Instant) -> Result<Vec<String>, NotLoaded> {
+        let value = self.isolated(VISIBLE_LINKS, deadline).await?;
+        let mut found: Vec<String> = serde_json::from_value(value).unwrap_or_default();
+        found.truncate(LINKS);
+        Ok(found)
+    }
+
+    /// Evaluates in a world of its own, which the page cannot see or reach.
+    pub(super) async fn isolated(
+        &self,
+        expression: &str,
+        deadline: Instant,
+    ) -> Result<serde_json::Value, NotLoaded> {
+        let world = json!({"frameId": self.target, "worldName": "sonde"});
+        let world = self.page("Page.createIsolatedWorld", world, deadline).await?;
+        let world: serde_json::Value = world.decode().unwrap_or_default();
+        let params = json!({
+            "expression": expression,
+            "contextId": world["executionContextId"],
+            "returnByValue": true,
+        });
+        let answer = self.page("Runtime.evaluate", params, deadline).await?;
+        let mut answer: serde_json::Value = answer.decode().unwrap_or_default();
+        Ok(answer["result"]["value"].take())
+    }
+
+    async fn back(&mut self, policy: LoadPolicy, start: &str, deadline: Instant) -> Result<(), NotLoaded> {
+        self.progress.detail("going back");
+        let answer = self.page("Page.getNavigationHistory", json!({}), deadline).await?;
+        let history: Option<History> = answer.decode().ok();
+        let earlier = history.and_then(|h| h.current.checked_sub(1).and_then(|i| Some(h.entries.get(i)?.id)));
+        let Some(entry) = earlier.filter(|_| self.url() != start) else {
+            return self.load(start, "", policy, deadline).await;
+        };
+        let before = self.state.borrow().documents();
+        self.page("Page.navigateToHistoryEntry", json!({"entryId": entry}), deadline).await?;
+        // A place of the same document commits nothing; then its URL is there at once.
+        let wanted = start.to_owned();
+        let patience = deadline.min(Instant::now() + left(deadline) / 2);
+        self.wait_loaded(policy, patience, move |s| s.documents() > before || s.url == wanted).await
+    }
+}
+
+/// The links to other pages of the site of `start`, each once, in the order of the page.
+fn same_site(start: &str, found: &[String]) -> Vec<String> {
+    let Ok(here) = Url::parse(start) else { return Vec::new() };
+    let without_fragment = |url: &Url| {
+        let mut url = url.clone();
+        url.set_fragment(None);
+        url
+    };
+    let mut seen = vec![without_fragment(&here)];
+    for link in found {
+        let Ok(url) = Url::parse(link) else { continue };
+        let plain = without_fragment(&url);
+        if matches!(url.scheme(), "http" | "https") && site(&url) == site(&here) && !seen.contains(&plain) {
+            seen.push(plain);
+        }
+    }
+    seen.into_iter().skip(1).map(String::from).collect()
+}
+
+/// Registrable domain, or the host where there is none (an address, localhost).
+fn site(url: &Url) -> Option<String> {
+    let host = url.host_str()?;
+    let domain = match url.host()? {
+        url::Host::Domain(_) => psl::domain_str(host),
+        _ => None,
+    };
+    Some(domain.unwrap_or(host).to_owned())
+}
+
+/// A seeded choice that stays the same over versions (splitmix64).
+struct Draw(u64);
+
+impl Draw {
+    fn of<'a, T>(&mut self, choice: &'a [T]) -> Option<&'a T> {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        let at = z.checked_rem(choice.len() as u64)?;
+        choice.get(usize::try_from(at).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_other_pages_of_the_same_site_are_followed() {
+        let found = [
+            "https://www.a.co.uk/1",
+            "https://a.co.uk/#top",
+            "https://b.co.uk/",
+            "http://a.co.uk/2",
+            "https://a.co.uk/2#x",
+            "https://a.co.uk/2",
+            "javascript:void(0)",
+        ];
+        let found: Vec<String> = found.map(str::to_owned).into();
+        let links = same_site("https://a.co.uk/", &found);
+        assert_eq!(links, ["https://www.a.co.uk/1", "http://a.co.uk/2", "https://a.co.uk/2"]);
+        assert_eq!(same_site("http://127.0.0.1:1/", &["http://127.0.0.1:1/x".into()]).len(), 1);
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same() {
+        let choice: Vec<u32> = (0..100).collect();
+        let draw = |seed| {
+            let mut draw = Draw(seed);
+            (0..5).map(|_| *draw.of(&choice).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+        assert_eq!(Draw(1).of::<u32>(&[]), None);
+    }
+}

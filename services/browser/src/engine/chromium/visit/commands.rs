@@ -1,0 +1,87 @@
+//! What each command does on the page.
+
+use std::time::Duration;
+
+use sonde_proto::visit::v1::command::Step;
+use sonde_proto::visit::v1::{Command, CommandStatus, GetCommand};
+use tokio::time::Instant;
+
+use super::ChromiumVisit;
+use super::page::NotLoaded;
+use crate::attempt::{fault, or};
+use crate::engine::CommandReport;
+
+impl ChromiumVisit {
+    pub(super) async fn command(
+        &mut self,
+        index: u32,
+        command: &Command,
+        deadline: Instant,
+    ) -> CommandReport {
+        match &command.step {
+            Some(Step::Get(get)) => self.get(get, deadline).await,
+            Some(Step::Browse(browse)) => self.browse(command, browse, deadline).await,
+            Some(Step::Screenshot(shot)) => self.screenshot(index, shot, deadline).await,
+            Some(Step::DumpPageSource(dump)) => self.dump_source(dump, deadline).await,
+            Some(Step::Sleep(sleep)) => {
+                let time = or(sleep.duration, Duration::ZERO);
+                match self.stay(time, deadline).await {
+                    Ok(()) => CommandReport::ok(),
+                    failed => self.report(failed, deadline).await,
+                }
+            }
+            None => {
+                let failure = fault::invalid("command", "a command without a step");
+                CommandReport::failed(CommandStatus::Error, "no step", failure)
+            }
+        }
+    }
+
+    async fn get(&mut self, get: &GetCommand, deadline: Instant) -> CommandReport {
+        let url = if get.url.is_empty() { self.site_url.clone() } else { get.url.clone() };
+        let mut loaded = Ok(());
+        for url in candidates(&url) {
+            loaded = self.load(&url, &get.referrer, get.load_policy(), deadline).await;
+            if !may_be_plain(&loaded) {
+                break;
+            }
+        }
+        if loaded.is_ok() {
+            loaded = self.stay(or(get.dwell, Duration::ZERO), deadline).await;
+        }
+        self.report(loaded, deadline).await
+    }
+}
+
+/// A URL as it is; a bare host with https, then http.
+pub(super) fn candidates(url: &str) -> Vec<String> {
+    if url.contains("://") {
+        return vec![url.to_owned()];
+    }
+    vec![format!("https://{url}"), format!("http://{url}")]
+}
+
+/// Whether https could not connect, so that http is worth a try.
+pub(super) fn may_be_plain(loaded: &Result<(), NotLoaded>) -> bool {
+    const NOT_THERE: &[&str] =
+        &["NAME_NOT_RESOLVED", "ABORTED", "INTERNET_DISCONNECTED", "BLOCKED_BY_CLIENT"];
+    match loaded {
+        Err(NotLoaded::Network(code)) => !NOT_THERE.contains(&fault::short_net_error(code)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// M46
+    #[test]
+    fn bare_hosts_get_https_then_http() {
+        assert_eq!(candidates("a.test/x"), ["https://a.test/x", "http://a.test/x"]);
+        assert_eq!(candidates("http://a.test"), ["http://a.test"]);
+        assert!(may_be_plain(&Err(NotLoaded::Network("net::ERR_CONNECTION_REFUSED".into()))));
+        assert!(!may_be_plain(&Err(NotLoaded::Network("net::ERR_NAME_NOT_RESOLVED".into()))));
+        assert!(!may_be_plain(&Ok(())));
+    }
+}

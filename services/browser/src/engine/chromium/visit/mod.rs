@@ -1,0 +1,324 @@
+//! One visit on a Chromium: a browser context of its own, with one main page and what that opens.
+//!
+//! Without instruments none of their work is done: a context, a page, the commands, and the end of the context.
+
+mod browse;
+mod commands;
+mod page;
+mod picture;
+mod recorder;
+mod setups;
+mod warden;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::json;
+use sonde_proto::StreamId;
+use sonde_proto::visit::v1::{Command, Failure};
+use sonde_runtime::clock::wall_us;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::cdp::{
+    CallError, ContextId, Filter, Limits, PendingCall, RawCommand, RawJson, SessionInfo, TargetId,
+};
+use super::engine::{CALL, Running};
+use super::http::{HttpTracker, JarCookie, snapshot_rows};
+use crate::attempt::fault;
+use crate::engine::{CommandReport, Ending, Fate, Progress, Visit, VisitSetup};
+use crate::uplink::AttemptUplink;
+use recorder::{Order, Recorder, Traffic};
+pub(super) use setups::Setups;
+use warden::{PageState, Warden};
+
+/// Events of one visit that may wait for their recorder.
+const QUEUED: Limits = Limits { events: 200_000, bytes: 128 << 20 };
+
+/// A visit's page and everything that watches it.
+pub(super) struct ChromiumVisit {
+    browser: Arc<Running>,
+    context: ContextId,
+    target: TargetId,
+    session: Arc<SessionInfo>,
+    state: watch::Receiver<PageState>,
+    traffic: Option<watch::Receiver<Traffic>>,
+    recorder: Option<mpsc::Sender<Order>>,
+    uplink: AttemptUplink,
+    progress: Progress,
+    site_url: String,
+    cookies: bool,
+    ready_at_us: Option<i64>,
+    navigated_at_us: Option<i64>,
+    /// A document was loaded by a command.
+    loaded: bool,
+    /// The page did not answer: it is closed before its context.
+    stuck: bool,
+    ending: Option<Ending>,
+    /// End with the visit.
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContextCreated {
+    browser_context_id: ContextId,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetCreated {
+    target_id: TargetId,
+}
+
+#[derive(Deserialize)]
+struct Jar {
+    cookies: Vec<JarCookie>,
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// A call failed while a visit was prepared.
+fn unprepared(error: &CallError) -> Failure {
+    let what = if error.is_fatal() { "gone" } else { "prepare" };
+    fault::browser(what, format!("the visit could not be prepared: {error}"))
+}
+
+fn decoded<T: serde::de::DeserializeOwned>(answer: &RawJson, method: &str) -> Result<T, Failure> {
+    let wrong = |e| fault::browser("protocol", format!("{method}: the answer is not as expected: {e}"));
+    answer.decode().map_err(wrong)
+}
+
+/// Makes the context and its page, and waits until every instrument is ready.
+pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box<dyn Visit>, Failure> {
+    let VisitSetup { uplink, instruments, site_url, max_body_bytes, deadline, progress } = setup;
+    let connection = &browser.connection;
+    let call = async |method: &str, params| {
+        connection.call_raw(None, method, params, left(deadline)).await.map_err(|e| unprepared(&e))
+    };
+    let send = |method: &'static str, params| -> Result<PendingCall, Failure> {
+        connection.send_no_wait(None, RawCommand::new(method, params)).map_err(|e| unprepared(&e))
+    };
+    let answer = call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
+    let context = decoded::<ContextCreated>(&answer, "Target.createBrowserContext")?.browser_context_id;
+    let http = recorder::config(&instruments, max_body_bytes, context.as_str());
+    browser.setups.insert(context.clone(), http.clone());
+    let of_visit = || Filter::contexts([context.clone()]);
+    let page_events = connection.subscribe(of_visit().methods(warden::METHODS.iter().copied()));
+    let recorded_events = http.is_some().then(|| connection.subscribe_within(of_visit(), QUEUED));
+    // All at once; their order is that of these lines.
+    let no_downloads = json!({"behavior": "deny", "browserContextId": context});
+    let denied = send("Browser.setDownloadBehavior", no_downloads)?;
+    let target = json!({"url": "about:blank", "browserContextId": context});
+    let created = send("Target.createTarget", target)?;
+    let in_context = json!({"browserContextId": context});
+    let jar = if instruments.cookies { Some(send("Storage.getCookies", in_context)?) } else { None };
+    let created = created.result(left(deadline)).await.map_err(|e| unprepared(&e))?;
+    let target = decoded::<TargetCreated>(&created, "Target.createTarget")?.target_id;
+    let ready = connection.wait_ready(&target, left(deadline)).await;
+    let (session, failures) = ready.map_err(|e| unprepared(&e))?;
+    denied.result(left(deadline)).await.map_err(|e| unprepared(&e))?;
+    if let Some(failed) = failures.first() {
+        let message = format!("the page's set-up failed: {}: {}", failed.method, failed.message);
+        return Err(fault::instrument("setup", message));
+    }
+    let means = Means { uplink, progress, site_url };
+    let mut visit = ChromiumVisit::new(browser.clone(), context, target, session, means);
+    visit.watch(page_events);
+    if let Some((config, events)) = http.zip(recorded_events) {
+        visit.record(HttpTracker::new(config, browser.ids.clone()), events);
+    }
+    visit.cookies = instruments.cookies;
+    if let Some(jar) = jar {
+        let answer = jar.result(left(deadline)).await.map_err(|e| unprepared(&e))?;
+        let jar: Jar = decoded(&answer, "Storage.getCookies")?;
+        visit.snapshot(&jar.cookies, "visit-start").await.map_err(|e| e.failure())?;
+    }
+    if visit.recorder.is_some() || instruments.javascript || instruments.navigations {
+        visit.ready_at_us = Some(wall_us());
+    }
+    Ok(Box::new(visit))
+}
+
+struct Means {
+    uplink: AttemptUplink,
+    progress: Progress,
+    site_url: String,
+}
+
+impl ChromiumVisit {
+    fn new(
+        browser: Arc<Running>,
+        context: ContextId,
+        target: TargetId,
+        session: Arc<SessionInfo>,
+        means: Means,
+    ) -> Self {
+        Self {
+            browser,
+            context,
+            target,
+            session,
+            state: watch::channel(PageState::default()).1,
+            traffic: None,
+            recorder: None,
+            uplink: means.uplink,
+            progress: means.progress,
+            site_url: means.site_url,
+            cookies: false,
+            ready_at_us: None,
+            navigated_at_us: None,
+            loaded: false,
+            stuck: false,
+            ending: None,
+            _tasks: Vec::new(),
+        }
+    }
+
+    fn watch(&mut self, events: super::cdp::Subscription) {
+        let state = watch::Sender::new(PageState::default());
+        self.state = state.subscribe();
+        let connection = self.browser.connection.clone();
+        let warden = Warden { connection, events, main: self.target.clone(), state };
+        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(warden.run())));
+    }
+
+    fn record(&mut self, tracker: HttpTracker, events: super::cdp::Subscription) {
+        let (orders, taken) = mpsc::channel(16);
+        let (traffic, seen) = watch::channel(Traffic::default());
+        let connection = self.browser.connection.clone();
+        let recorder = Recorder::new(connection, events, tracker, self.uplink.clone(), traffic, taken);
+        self.recorder = Some(orders);
+        self.traffic = Some(seen);
+        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(recorder.run())));
+    }
+
+    async fn snapshot(&self, jar: &[JarCookie], cause: &str) -> Result<(), crate::uplink::UplinkError> {
+        for row in snapshot_rows(jar, cause, Some(self.context.as_str())) {
+            self.uplink.record(StreamId::DEVTOOLS, wall_us(), row).await?;
+        }
+        Ok(())
+    }
+
+    /// Calls the page.
+    async fn page(
+        &self,
+        method: &str,
+        params: serde_json::Value,
+        deadline: Instant,
+    ) -> Result<RawJson, CallError> {
+        self.browser.connection.call_raw(Some(&self.session.id), method, params, left(deadline)).await
+    }
+
+    /// Tells the page something whose answer does not matter.
+    fn tell_page(&self, method: &'static str) {
+        let command = RawCommand::new(method, json!({}));
+        if let Err(error) = self.browser.connection.send_no_wait(Some(&self.session.id), command) {
+            tracing::debug!(%error, method, "a page could not be told");
+        }
+    }
+
+    async fn finish_once(&mut self, deadline: Instant) -> Ending {
+        let mut ending = Ending::default();
+        let Some(orders) = self.recorder.take() else { return ending };
+        self.tell_page("Page.stopLoading");
+        // Its answer comes after every event of what was before it.
+        let params = json!({"browserContextId": self.context});
+        let jar = self
+            .browser
+            .connection
+            .call_raw(None, "Storage.getCookies", params, left(deadline).min(CALL))
+            .await;
+        let (done, suspect) = oneshot::channel();
+        let last = deadline.checked_sub(Duration::from_millis(500)).unwrap_or(deadline);
+        let order = Order::Finish { deadline: last, done };
+        let finished = async {
+            orders.send(order).await.ok()?;
+            suspect.await.ok()
+        };
+        let finished = timeout_at(deadline, finished).await.ok().flatten();
+        let mut suspect = finished.unwrap_or_else(|| "the recorder of the network did not end".to_owned());
+        if self.cookies {
+            let taken = match jar {
+                Ok(answer) => match answer.decode::<Jar>() {
+                    Ok(jar) => self.snapshot(&jar.cookies, "visit-end").await.map_err(|e| e.to_string()),
+                    Err(error) => Err(error.to_string()),
+                },
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = taken
+                && suspect.is_empty()
+            {
+                suspect = format!("no cookie snapshot at the end: {error}");
+            }
+        }
+        ending.devtools = Some(suspect);
+        ending
+    }
+
+    /// The ladder: page, context; after that only the process is left.
+    async fn take_down(self, deadline: Instant) -> Fate {
+        let connection = &self.browser.connection;
+        let step = (left(deadline) / 3).max(Duration::from_millis(100));
+        let close =
+            || connection.call_raw(None, "Target.closeTarget", json!({"targetId": self.target}), step);
+        let dispose = || {
+            let params = json!({"browserContextId": self.context});
+            connection.call_raw(None, "Target.disposeBrowserContext", params, step)
+        };
+        let mut failed = None;
+        if self.stuck {
+            failed = close().await.err();
+        }
+        let mut disposed = dispose().await;
+        if matches!(disposed, Err(CallError::Timeout { .. })) && !self.stuck {
+            failed = close().await.err();
+            disposed = dispose().await;
+        }
+        self.browser.setups.remove(&self.context);
+        match disposed {
+            Ok(_) => Fate::Keep,
+            Err(error) => {
+                tracing::warn!(%error, ?failed, "a visit's context could not be disposed of");
+                Fate::Replace(format!("a visit's context could not be disposed of: {error}"))
+            }
+        }
+    }
+}
+
+impl Visit for ChromiumVisit {
+    fn instruments_ready_at_us(&self) -> Option<i64> {
+        self.ready_at_us
+    }
+
+    fn navigation_start_at_us(&self) -> Option<i64> {
+        self.navigated_at_us
+    }
+
+    fn run<'a>(
+        &'a mut self,
+        index: u32,
+        command: &'a Command,
+        deadline: Instant,
+    ) -> BoxFuture<'a, CommandReport> {
+        Box::pin(self.command(index, command, deadline))
+    }
+
+    fn finish(&mut self, deadline: Instant) -> BoxFuture<'_, Ending> {
+        Box::pin(async move {
+            if self.ending.is_none() {
+                self.ending = Some(self.finish_once(deadline).await);
+            }
+            self.ending.clone().unwrap_or_default()
+        })
+    }
+
+    fn dispose(self: Box<Self>, deadline: Instant) -> BoxFuture<'static, Fate> {
+        Box::pin(self.take_down(deadline))
+    }
+}

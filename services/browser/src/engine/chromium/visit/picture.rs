@@ -1,0 +1,186 @@
+//! Pictures and sources of the page, as blobs.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use sonde_proto::StreamId;
+use sonde_proto::record::v1::{Truncation, record::Row};
+use sonde_proto::visit::v1::{
+    ArtifactRef, CommandStatus, DumpPageSourceCommand, ImageFormat, ScreenshotCommand,
+};
+use sonde_runtime::clock::wall_us;
+use tokio::time::Instant;
+
+use super::ChromiumVisit;
+use super::page::{NotLoaded, call_failed};
+use crate::attempt::fault;
+use crate::engine::CommandReport;
+
+/// CSS pixels: what Chromium can still rasterise at once.
+const MAX_SIDE: f64 = 16_384.0;
+const JPEG_QUALITY: u32 = 80;
+
+/// Doctype and document, as the DOM now serialises.
+const SOURCE: &str = r"(() => {
+  const type = document.doctype ? new XMLSerializer().serializeToString(document.doctype) + '\n' : '';
+  return type + (document.documentElement ? document.documentElement.outerHTML : '');
+})()";
+
+#[derive(Deserialize)]
+struct Picture {
+    data: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metrics {
+    css_content_size: Size,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct Size {
+    width: f64,
+    height: f64,
+}
+
+impl ChromiumVisit {
+    pub(super) async fn screenshot(
+        &mut self,
+        index: u32,
+        shot: &ScreenshotCommand,
+        deadline: Instant,
+    ) -> CommandReport {
+        if !self.loaded {
+            return no_page("screenshot");
+        }
+        self.progress.detail("taking a picture");
+        let (format, ending, media_type) = match shot.format() {
+            ImageFormat::Jpeg => ("jpeg", "jpg", "image/jpeg"),
+            ImageFormat::Png | ImageFormat::Unspecified => ("png", "png", "image/png"),
+        };
+        let mut params = json!({"format": format, "optimizeForSpeed": false});
+        if format == "jpeg" {
+            params["quality"] = json!(if shot.quality == 0 { JPEG_QUALITY } else { shot.quality });
+        }
+        if shot.full_page {
+            match self.whole_page(index, deadline).await {
+                Ok(clip) => {
+                    params["captureBeyondViewport"] = json!(true);
+                    params["clip"] = clip;
+                }
+                Err(report) => return *report,
+            }
+        }
+        let answer = match self.page("Page.captureScreenshot", params, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => return self.unanswered("screenshot", &error),
+        };
+        let picture = answer.decode::<Picture>().ok().and_then(|p| BASE64.decode(p.data).ok());
+        let Some(picture) = picture else {
+            let failure = fault::command("screenshot", "the browser's picture cannot be read");
+            return CommandReport::failed(CommandStatus::Error, "unreadable picture", failure);
+        };
+        let name = self.file_name(&shot.suffix, ending);
+        self.keep(("screenshot", media_type), name, picture.into(), deadline).await
+    }
+
+    async fn whole_page(
+        &self,
+        index: u32,
+        deadline: Instant,
+    ) -> Result<serde_json::Value, Box<CommandReport>> {
+        let answer = self.page("Page.getLayoutMetrics", json!({}), deadline).await;
+        let answer = answer.map_err(|e| Box::new(call_failed("screenshot", &e)))?;
+        let wrong = |e: serde_json::Error| {
+            let failure = fault::command("screenshot", format!("the page has no size: {e}"));
+            Box::new(CommandReport::failed(CommandStatus::Error, "no size", failure))
+        };
+        let size = answer.decode::<Metrics>().map_err(wrong)?.css_content_size;
+        let (width, height) = (size.width.clamp(1.0, MAX_SIDE), size.height.clamp(1.0, MAX_SIDE));
+        if size.width > width || size.height > height {
+            let row = Row::Truncation(Truncation {
+                table_name: "artifacts".to_owned(),
+                column_name: None,
+                reason: "screenshot_size".to_owned(),
+                dropped_rows: 1,
+                dropped_bytes: 0,
+                limit_value: MAX_SIDE as i64,
+                subject: Some(format!("command {index}: {} x {} CSS pixels", size.width, size.height)),
+            });
+            self.uplink
+                .record(StreamId::SERVICE, wall_us(), row)
+                .await
+                .map_err(|e| Box::new(CommandReport::failed(CommandStatus::Error, "storage", e.failure())))?;
+        }
+        Ok(json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1}))
+    }
+
+    pub(super) async fn dump_source(
+        &mut self,
+        dump: &DumpPageSourceCommand,
+        deadline: Instant,
+    ) -> CommandReport {
+        if !self.loaded {
+            return no_page("dump_page_source");
+        }
+        self.progress.detail("reading the source");
+        let source = match self.isolated(SOURCE, deadline).await {
+            Ok(serde_json::Value::String(source)) => source,
+            Ok(_) => {
+                let failure = fault::command("dump_page_source", "the page has no source to be read");
+                return CommandReport::failed(CommandStatus::Error, "no source", failure);
+            }
+            Err(NotLoaded::Call(error)) => return self.unanswered("dump_page_source", &error),
+            Err(other) => return self.report(Err(other), deadline).await,
+        };
+        let name = self.file_name(&dump.suffix, "html");
+        self.keep(("page_source", "text/html; charset=utf-8"), name, source.into(), deadline).await
+    }
+
+    fn unanswered(&mut self, what: &str, error: &super::super::cdp::CallError) -> CommandReport {
+        let mut report = call_failed(what, error);
+        self.stuck |= report.status == CommandStatus::Timeout;
+        report.final_url = self.url();
+        report
+    }
+
+    /// `<visit_id>-<hash of the URL>[-suffix].<ending>`
+    fn file_name(&self, suffix: &str, ending: &str) -> String {
+        let digest = Sha256::digest(self.url().as_bytes());
+        let hash: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let suffix = if suffix.is_empty() { String::new() } else { format!("-{suffix}") };
+        format!("{}-{hash}{suffix}.{ending}", self.uplink.visit_id())
+    }
+
+    async fn keep(
+        &self,
+        (kind, media_type): (&str, &str),
+        name: String,
+        content: Bytes,
+        deadline: Instant,
+    ) -> CommandReport {
+        let bytes = content.len() as i64;
+        match self.uplink.put_blob(content, deadline).await {
+            Ok(sha256) => CommandReport {
+                final_url: self.url(),
+                artifacts: vec![ArtifactRef {
+                    kind: kind.to_owned(),
+                    name,
+                    media_type: media_type.to_owned(),
+                    sha256,
+                    bytes,
+                }],
+                ..CommandReport::ok()
+            },
+            Err(error) => CommandReport::failed(CommandStatus::Error, "storage", error.failure()),
+        }
+    }
+}
+
+fn no_page(command: &str) -> CommandReport {
+    let failure = fault::command(command, "no page was loaded before it");
+    CommandReport::failed(CommandStatus::Error, "no page", failure)
+}

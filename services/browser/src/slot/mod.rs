@@ -1,0 +1,124 @@
+//! One slot: a browser kept warm, at most one running attempt with its lease, and the session that drives it.
+//!
+//! The session may break: the attempt goes on until its lease ends, and another session takes it over.
+
+mod actor;
+mod fences;
+mod keeper;
+mod requests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sonde_proto::browser::v1::{RunningAttempt, SessionResponse, session_request};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+
+pub use fences::Fences;
+
+use crate::engine::{Engine, LaunchSpec};
+use crate::uplink::Uplink;
+
+/// What a slot is made of.
+#[derive(Clone)]
+pub struct Options {
+    pub slot: u32,
+    pub instance_id: String,
+    pub engine: Arc<dyn Engine>,
+    pub uplink: Uplink,
+    pub fences: Fences,
+    /// What a browser is started with before anybody says what is needed.
+    pub spec: LaunchSpec,
+    /// Whether that happens as soon as the slot is opened.
+    pub prestart: bool,
+    /// Visits after which a browser is replaced.
+    pub max_visits: u32,
+    /// For what is to be awaited when the service closes.
+    pub tasks: TaskTracker,
+}
+
+/// To the session's caller.
+pub type Outbox = mpsc::Sender<Result<SessionResponse, Status>>;
+
+enum Message {
+    Open {
+        browser_id: u32,
+        out: Outbox,
+        number: oneshot::Sender<u64>,
+    },
+    Request {
+        session: u64,
+        message: session_request::Message,
+    },
+    /// The caller's stream ended: cleanly, or not.
+    Gone {
+        session: u64,
+        clean: bool,
+    },
+    Drain,
+    /// Ends the running attempt, too.
+    Abort,
+}
+
+/// A running slot. Cheap to clone; it ends after [`Slot::drain`] or [`Slot::abort`].
+#[derive(Clone)]
+pub struct Slot {
+    mailbox: mpsc::Sender<Message>,
+    running: watch::Receiver<Option<RunningAttempt>>,
+}
+
+impl Slot {
+    /// Starts the slot's task.
+    pub fn start(options: Options) -> Self {
+        let (mailbox, messages) = mpsc::channel(64);
+        let (running, seen) = watch::channel(None);
+        let tasks = options.tasks.clone();
+        tasks.spawn(actor::Actor::new(options, running).run(messages));
+        Self { mailbox, running: seen }
+    }
+
+    /// What runs now.
+    pub fn running(&self) -> Option<RunningAttempt> {
+        self.running.borrow().clone()
+    }
+
+    /// Takes the slot for a session; gives the session's number, or `None` when the service is stopping.
+    pub async fn open(&self, browser_id: u32, out: Outbox) -> Option<u64> {
+        let (number, answer) = oneshot::channel();
+        self.mailbox.send(Message::Open { browser_id, out, number }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// A request of a session; `false` when the slot has ended.
+    pub async fn request(&self, session: u64, message: session_request::Message) -> bool {
+        self.mailbox.send(Message::Request { session, message }).await.is_ok()
+    }
+
+    /// The caller's stream has ended.
+    pub async fn gone(&self, session: u64, clean: bool) {
+        // A slot that has ended needs no telling.
+        let _ = self.mailbox.send(Message::Gone { session, clean }).await;
+    }
+
+    /// Lets the running attempt end, closes the browser, ends the slot.
+    pub async fn drain(&self) {
+        let _ = self.mailbox.send(Message::Drain).await;
+    }
+
+    /// As drain, but ends the running attempt first.
+    pub async fn abort(&self) {
+        let _ = self.mailbox.send(Message::Abort).await;
+    }
+
+    /// Waits for the end of the slot.
+    pub async fn ended(&self) {
+        self.mailbox.closed().await;
+    }
+}
+
+/// A lease's length, at least a second and at most a day.
+fn lease(given: Option<prost_types::Duration>) -> Duration {
+    let given = given.and_then(|d| Duration::try_from(d).ok()).unwrap_or(Duration::from_secs(60));
+    given.clamp(Duration::from_millis(100), Duration::from_secs(24 * 3600))
+}
