@@ -3,7 +3,9 @@
 
 pub mod checker;
 pub mod docs;
+pub mod measure;
 pub mod process;
+pub mod session;
 pub mod up;
 pub mod workspace;
 pub mod world;

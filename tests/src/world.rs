@@ -92,6 +92,16 @@ impl World {
 
     /// Starts a program in a process group of its own, as a shell does, with our environment and no input.
     pub fn start<A: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = A>) -> Running {
+        self.start_with(program, arguments, Vec::new())
+    }
+
+    /// The same with more variables in its environment.
+    pub fn start_with<A: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        variables: Vec<(String, String)>,
+    ) -> Running {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let output = |kind: &str| self.path().join(format!("log/{number}-{name}.{kind}"));
@@ -103,7 +113,8 @@ impl World {
             command.env_remove(key);
         }
         command
-            .envs(self.environment())
+            .envs(self.environment(name.starts_with("sonde")))
+            .envs(variables)
             .current_dir(self.path())
             .stdin(Stdio::null())
             .stdout(open(&stdout))
@@ -120,14 +131,14 @@ impl World {
         Running { name, child, pid, stdout, stderr }
     }
 
-    fn environment(&self) -> Vec<(OsString, OsString)> {
+    fn environment(&self, ours: bool) -> Vec<(OsString, OsString)> {
         let (key, value) = self.mark.split_once('=').expect("a mark is an assignment");
-        let mut all: Vec<(OsString, OsString)> = vec![
-            (key.into(), value.into()),
-            ("TMPDIR".into(), self.path().join("tmp").into()),
-            ("SONDE_BROWSER__EXTENSION_DIR".into(), workspace::extension().into()),
-        ];
-        if rustix::process::geteuid().is_root() {
+        let mut all: Vec<(OsString, OsString)> =
+            vec![(key.into(), value.into()), ("TMPDIR".into(), self.path().join("tmp").into())];
+        if ours {
+            all.push(("SONDE_BROWSER__EXTENSION_DIR".into(), workspace::extension().into()));
+        }
+        if ours && rustix::process::geteuid().is_root() {
             all.push(("SONDE_BROWSER__NO_SANDBOX".into(), "true".into()));
         }
         all
@@ -292,5 +303,38 @@ impl Running {
     pub async fn code(&mut self, within: Duration) -> i32 {
         let status = self.end(within).await;
         status.code().unwrap_or_else(|| panic!("{} ended by {status}\n{}", self.name, self.stderr()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_world_knows_its_processes_and_leaves_none() {
+        let world = World::new();
+        // One child in a session of its own and without the mark, as a browser's helpers are.
+        let script = "echo ready; setsid sh -c 'env -i sleep 1000 & sleep 1000' & wait";
+        let mut shell = world.start(Path::new("/bin/sh"), ["-c", script]);
+        shell.line("ready", SOON).await;
+        let sleeping = || {
+            let all: Vec<_> = world.processes().into_iter().filter(|p| p.name() == "sleep").collect();
+            (all.len() == 2).then_some(all)
+        };
+        let all = until("both to sleep", SOON, sleeping).await;
+        assert!(all.iter().all(|p| p.resident(false) > Some(0)));
+        drop((world, shell));
+        until("all to be gone", SOON, || all.iter().all(|p| !p.alive()).then_some(())).await;
+    }
+
+    #[tokio::test]
+    async fn outputs_and_exit_codes_are_kept() {
+        let world = World::new();
+        let mut shell = world.start(Path::new("/bin/sh"), ["-c", "echo out 1; echo err 1 >&2; exit 7"]);
+        assert_eq!(shell.code(SOON).await, 7);
+        assert_eq!((shell.stdout().as_str(), shell.stderr().as_str()), ("out 1\n", "err 1\n"));
+        world.assert_nothing_left(SOON).await;
     }
 }
