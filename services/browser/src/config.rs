@@ -20,7 +20,8 @@ pub struct Config {
     pub executable: Option<PathBuf>,
     /// Runs Chromium without its sandbox: needed as root, and recorded in every crawl's provenance.
     pub no_sandbox: bool,
-    /// The unpacked extension; unset: no javascript, navigations and script cookies are recorded.
+    /// The built extension; unset: looked for beside the program and in the checkout. Visits that need it
+    /// fail where there is none.
     pub extension_dir: Option<PathBuf>,
     /// For profiles and the extension's copies; unset: a new directory under the system's one for temporary files.
     pub run_dir: Option<PathBuf>,
@@ -47,7 +48,7 @@ pub enum Prestart {
     Off,
     /// One without the extension: for crawls that record at most HTTP.
     Plain,
-    /// One with the extension, where `extension_dir` is set.
+    /// One with the extension, and all it can record.
     Instrumented,
 }
 

@@ -29,7 +29,7 @@ use tonic::transport::Channel;
 pub use attempt::fault;
 pub use config::{Config, Prestart, StartError};
 
-use engine::{Engine, LaunchSpec};
+use engine::{Engine, LaunchSpec, Scripts};
 use slot::{Fences, Slot};
 use uplink::{Bounds, Uplink};
 
@@ -61,8 +61,14 @@ impl Browsers {
         cancel: CancellationToken,
     ) -> Result<Self, StartError> {
         config.check()?;
-        let engine = engine::chromium::Chromium::new(&config)?;
-        Ok(Self::with_engine(&config, Arc::new(engine), storage, cancel))
+        let uplink = Self::uplink(&config, storage);
+        let engine = engine::chromium::Chromium::new(&config, uplink.clone())?;
+        Ok(Self::assemble(&config, Arc::new(engine), uplink, cancel))
+    }
+
+    fn uplink(config: &Config, storage: Channel) -> Uplink {
+        let bounds = Bounds { bytes: config.buffer, ..Bounds::default() };
+        Uplink::start(storage, bounds, CancellationToken::new())
     }
 
     /// As [`Browsers::start`], with another engine; for tests of what is around it.
@@ -72,11 +78,14 @@ impl Browsers {
         storage: Channel,
         cancel: CancellationToken,
     ) -> Self {
+        Self::assemble(config, engine, Self::uplink(config, storage), cancel)
+    }
+
+    fn assemble(config: &Config, engine: Arc<dyn Engine>, uplink: Uplink, cancel: CancellationToken) -> Self {
         let instance_id = uuid::Uuid::new_v4().to_string();
         let tasks = TaskTracker::new();
-        let bounds = Bounds { bytes: config.buffer, ..Bounds::default() };
-        let uplink = Uplink::start(storage, bounds, CancellationToken::new());
-        let extension = config.prestart == Prestart::Instrumented && config.extension_dir.is_some();
+        let all = Scripts { javascript: true, cookies: true, navigations: true };
+        let extension = (config.prestart == Prestart::Instrumented).then_some(all);
         let fences = Fences::default();
         let start = |slot| {
             Slot::start(slot::Options {

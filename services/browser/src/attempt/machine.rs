@@ -55,7 +55,8 @@ pub enum Event {
     /// No more commands.
     Finish,
     Interrupted(Interrupt),
-    Flushed(Ending),
+    /// With why storage does not have all of it.
+    Flushed(Ending, Option<Failure>),
     Sealed(SealSummary),
     NotSealed(Failure),
 }
@@ -191,7 +192,7 @@ impl Machine {
             (Stage::Prepare | Stage::Command | Stage::Await, Event::Interrupted(why)) => {
                 self.interrupted(why, now)
             }
-            (Stage::Flush, Event::Flushed(ending)) => self.flushed(ending, now),
+            (Stage::Flush, Event::Flushed(ending, failure)) => self.flushed(ending, failure, now),
             (Stage::Seal, Event::Sealed(seal)) => self.sealed(seal),
             (Stage::Seal, Event::NotSealed(failure)) => {
                 self.judge(Outcome::Error, failure);
@@ -340,7 +341,10 @@ impl Machine {
         Action::Flush { deadline }
     }
 
-    fn flushed(&mut self, ending: Ending, now: Now) -> Action {
+    fn flushed(&mut self, ending: Ending, failure: Option<Failure>, now: Now) -> Action {
+        if let Some(failure) = failure {
+            self.judge(Outcome::Error, failure);
+        }
         if self.incomplete.is_empty() {
             self.incomplete.clone_from(&ending.incomplete_reason);
         }

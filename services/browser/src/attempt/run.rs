@@ -139,12 +139,12 @@ pub async fn run(job: Job) {
             }
             Action::AwaitStep { deadline } => await_step(&mut control, &uplink, deadline).await,
             Action::Flush { deadline } => {
-                let ending = teller.flush(visit.as_deref_mut(), deadline).await;
+                let (ending, failure) = teller.flush(visit.as_deref_mut(), deadline).await;
                 if !instrumented && let Some(visit) = visit.take() {
                     // Nothing of it can be lost any more: the seal need not be waited for.
                     disposal = Some(tokio::spawn(visit.dispose(Instant::now() + DISPOSE)));
                 }
-                Event::Flushed(ending)
+                Event::Flushed(ending, failure)
             }
             Action::Seal { outcome, incomplete_reason, ending, deadline } => {
                 let parts = SealParts {
@@ -387,7 +387,11 @@ impl Teller<'_> {
     }
 
     /// Every record into storage, as far as possible by the deadline.
-    async fn flush(&mut self, visit: Option<&mut (dyn Visit + 'static)>, deadline: Instant) -> Ending {
+    async fn flush(
+        &mut self,
+        visit: Option<&mut (dyn Visit + 'static)>,
+        deadline: Instant,
+    ) -> (Ending, Option<Failure>) {
         let mut ending = Ending::default();
         if let Some(visit) = visit {
             ending = match timeout_at(deadline + OVERTIME, visit.finish(deadline)).await {
@@ -401,11 +405,10 @@ impl Teller<'_> {
             self.ready_at = visit.instruments_ready_at_us();
             self.navigated_at = visit.navigation_start_at_us();
         }
-        if let Err(error) = self.uplink.flushed(deadline).await
-            && ending.incomplete_reason.is_empty()
-        {
+        let Err(error) = self.uplink.flushed(deadline).await else { return (ending, None) };
+        if ending.incomplete_reason.is_empty() {
             ending.incomplete_reason = format!("not_flushed: {error}");
         }
-        ending
+        (ending, Some(error.failure()))
     }
 }

@@ -36,13 +36,29 @@ pub struct LaunchSpec {
     pub extra_flags: Vec<String>,
     /// As `en-US,en`.
     pub languages: String,
-    /// Whether our extension is in it: not for visits that need none, which it would slow down.
-    pub extension: bool,
+    /// What our extension does in it; `None`: it is not there, and slows nothing down.
+    pub extension: Option<Scripts>,
+}
+
+/// What the extension records in pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scripts {
+    pub javascript: bool,
+    pub cookies: bool,
+    pub navigations: bool,
+}
+
+impl Scripts {
+    /// `None` when the instruments need no extension.
+    pub fn of(instruments: &Instruments) -> Option<Self> {
+        let Instruments { javascript, cookies, navigations, .. } = *instruments;
+        (javascript || cookies || navigations).then_some(Self { javascript, cookies, navigations })
+    }
 }
 
 impl LaunchSpec {
     /// With the contract's defaults for what is not set.
-    pub fn new(spec: &BrowserSpec, extension: bool) -> Self {
+    pub fn new(spec: &BrowserSpec, extension: Option<Scripts>) -> Self {
         let or = |value: u32, default: u32| if value == 0 { default } else { value };
         let kind = match spec.kind() {
             BrowserKind::Unspecified => BrowserKind::Chromium,
@@ -63,11 +79,6 @@ impl LaunchSpec {
             extension,
         }
     }
-}
-
-/// Whether instruments need the extension.
-pub fn needs_extension(instruments: &Instruments) -> bool {
-    instruments.javascript || instruments.navigations || instruments.cookies
 }
 
 /// Whether each visit gets a process of its own.

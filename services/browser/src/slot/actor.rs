@@ -16,7 +16,7 @@ use super::keeper::{Keeper, News, Want};
 use super::requests::{self, Checked, not_now};
 use super::{Message, Options, Outbox};
 use crate::attempt::{self, Control, Input, Interrupt, Job, Report, Supply};
-use crate::engine::{Fate, LaunchSpec, needs_extension, own_process};
+use crate::engine::{Fate, LaunchSpec, Scripts, own_process};
 
 /// Steps of a live driver that may wait.
 const INPUTS: usize = 64;
@@ -240,7 +240,7 @@ impl Actor {
         let Checked { context, plan, site_url, browser, instruments, max_body_bytes, fresh_browser, lease } =
             checked;
         let want = Want {
-            spec: LaunchSpec::new(&browser, needs_extension(&instruments)),
+            spec: LaunchSpec::new(&browser, Scripts::of(&instruments)),
             fresh: fresh_browser || own_process(&browser),
         };
         let (supply, supplied) = watch::channel(Supply::Coming(None));

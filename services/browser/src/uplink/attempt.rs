@@ -135,7 +135,34 @@ impl AttemptUplink {
         .unwrap_or(-1)
     }
 
-    /// Changes at every ack and at a refusal.
+    /// How far storage has the streams of the extension's sessions.
+    pub fn extension_acks(&self) -> Vec<(u32, i64)> {
+        let state = self.shared().lock();
+        let streams = state.attempts.get(&self.inner.visit_id).map(|a| &a.streams);
+        let extension = streams.into_iter().flatten().filter(|(stream, _)| **stream >= StreamId::EXTENSION.0);
+        extension.map(|(stream, buffer)| (*stream, buffer.acked())).collect()
+    }
+
+    /// Waits until a stream has been forwarded up to an ordinal.
+    pub async fn received(
+        &self,
+        stream: StreamId,
+        ordinal: i64,
+        deadline: Instant,
+    ) -> Result<(), UplinkError> {
+        let there = until(self.shared(), self.inner.visit_id, |attempt| {
+            let last = attempt.streams.get(&stream.0).map_or(-1, Buffer::last_ordinal);
+            (last >= ordinal).then_some(())
+        });
+        let late = |_| UplinkError::Deadline {
+            what: "the extension's records",
+            after: Duration::ZERO,
+            last: format!("they are not all here up to {ordinal}"),
+        };
+        timeout_at(deadline, there).await.map_err(late)?
+    }
+
+    /// Changes at every ack, at a refusal, and when records were forwarded.
     pub fn news(&self) -> watch::Receiver<u64> {
         subscribe(&self.shared().lock(), self.inner.visit_id).unwrap_or_else(|| watch::channel(0).1)
     }
@@ -312,13 +339,10 @@ pub(super) async fn forward(
         let new = || Buffer::new(Producer::Extension, session_uuid.to_owned());
         let buffer = attempt.streams.entry(stream).or_insert_with(new);
         let before = buffer.held();
-        let kept = buffer.forward(batch.first, batch.count, batch.payload.clone());
+        buffer.forward(batch.first, batch.count, batch.payload.clone());
         attempt.held.records += buffer.held().records - before.records;
         attempt.held.bytes += buffer.held().bytes - before.bytes;
-        if kept == super::buffer::Forwarded::Repeated {
-            // So that an ack which the session missed is given again.
-            attempt.news.send_modify(|n| *n += 1);
-        }
+        attempt.news.send_modify(|n| *n += 1);
         Some(())
     })
     .await?;

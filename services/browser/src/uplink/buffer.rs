@@ -38,14 +38,6 @@ pub(super) struct Held {
     pub bytes: u64,
 }
 
-/// What became of a forwarded batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Forwarded {
-    Kept,
-    /// All of it is held or acked already.
-    Repeated,
-}
-
 /// One stream of one attempt.
 #[derive(Debug)]
 pub(super) struct Buffer {
@@ -95,17 +87,16 @@ impl Buffer {
         full || self.open_records == 1
     }
 
-    /// Takes a batch that its producer numbered.
-    pub fn forward(&mut self, first: i64, count: u32, payload: Bytes) -> Forwarded {
+    /// Takes a batch that its producer numbered, unless all of it came before.
+    pub fn forward(&mut self, first: i64, count: u32, payload: Bytes) {
         let batch = Batch { first, count, payload };
         if batch.last() < self.next {
-            return Forwarded::Repeated;
+            return;
         }
         self.next = batch.last() + 1;
         self.held.records += u64::from(count);
         self.held.bytes += batch.payload.len() as u64;
         self.unacked.push_back(batch);
-        Forwarded::Kept
     }
 
     /// Ends the batch that is being filled.
@@ -234,9 +225,9 @@ mod tests {
     fn a_forwarded_batch_is_kept_once() {
         let mut buffer = Buffer::new(Producer::Extension, "u".into());
         let payload = Bytes::from_static(b"x");
-        assert_eq!(buffer.forward(0, 10, payload.clone()), Forwarded::Kept);
-        assert_eq!(buffer.forward(0, 10, payload.clone()), Forwarded::Repeated);
-        assert_eq!(buffer.forward(10, 1, payload), Forwarded::Kept);
+        buffer.forward(0, 10, payload.clone());
+        buffer.forward(0, 10, payload.clone());
+        buffer.forward(10, 1, payload);
         assert_eq!(buffer.last_ordinal(), 10);
         assert_eq!(buffer.held(), Held { records: 11, bytes: 2 });
     }

@@ -8,8 +8,6 @@ mod attempt;
 mod blobs;
 mod buffer;
 mod pump;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,8 @@
 //! Chromium as an [`Engine`]: launching, what it is, and its end.
 
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,37 +12,72 @@ use serde_json::json;
 use sonde_proto::visit::v1::{Failure, ThirdPartyCookies};
 
 use super::cdp::{AutoAttach, Connection, Filter};
+use super::extension::{Extension, Prepared};
 use super::http::RequestIds;
 use super::launch::{self, ChromiumOptions};
 use super::visit::{self, Setups};
 use crate::config::{Config, StartError};
-use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Visit, VisitSetup};
+use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Scripts, Visit, VisitSetup};
+use crate::relay::locate_extension;
+use crate::uplink::Uplink;
 
 /// For one DevTools call that the browser process itself answers.
 pub(super) const CALL: Duration = Duration::from_secs(10);
+
+/// Holds profiles and copies of the extension; one that we made goes with the engine.
+struct RunDir {
+    path: PathBuf,
+    ours: bool,
+}
+
+impl RunDir {
+    fn prepare(given: Option<PathBuf>) -> Result<Self, StartError> {
+        let ours = given.is_none();
+        let new = || std::env::temp_dir().join(format!("sonde_{}", uuid::Uuid::new_v4().simple()));
+        let path = given.unwrap_or_else(new);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|source| StartError::RunDir { dir: path.clone(), source })?;
+        Ok(Self { path, ours })
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(dir = ?self.path, %error, "the directory of the browsers could not be removed");
+        }
+    }
+}
 
 /// Starts Chromium browsers.
 pub struct Chromium {
     executable: Option<PathBuf>,
     no_sandbox: bool,
     launch_timeout: Duration,
-    run_dir: PathBuf,
+    run_dir: RunDir,
+    /// The built extension, or why there is none.
+    extension: Result<PathBuf, String>,
+    uplink: Uplink,
 }
 
 impl Chromium {
     /// # Errors
     /// When the directory for profiles cannot be made.
-    pub fn new(config: &Config) -> Result<Self, StartError> {
-        let run_dir = config.run_dir.clone();
-        let run_dir =
-            run_dir.unwrap_or_else(|| std::env::temp_dir().join(format!("sonde-{}", std::process::id())));
-        std::fs::create_dir_all(&run_dir)
-            .map_err(|source| StartError::RunDir { dir: run_dir.clone(), source })?;
+    pub fn new(config: &Config, uplink: Uplink) -> Result<Self, StartError> {
+        let run_dir = RunDir::prepare(config.run_dir.clone())?;
+        let extension = locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string());
+        if let Err(error) = &extension {
+            tracing::warn!(%error, "only HTTP can be recorded");
+        }
         Ok(Self {
             executable: config.executable.clone(),
             no_sandbox: config.no_sandbox,
             launch_timeout: config.launch_timeout,
             run_dir,
+            extension,
+            uplink,
         })
     }
 
@@ -49,7 +86,7 @@ impl Chromium {
             executable: self.executable.clone(),
             headless: !spec.headed,
             no_sandbox: self.no_sandbox,
-            profile_root: Some(self.run_dir.clone()),
+            profile_root: Some(self.run_dir.path.clone()),
             window_size: spec.window,
             third_party_cookies: match spec.third_party_cookies {
                 ThirdPartyCookies::Never => launch::ThirdPartyCookies::Never,
@@ -61,7 +98,18 @@ impl Chromium {
             deadline: self.launch_timeout,
             ..ChromiumOptions::default()
         };
-        let browser = launch::launch(options).await.map_err(|e| LaunchFailure { message: e.to_string() })?;
+        let prepared = match (&spec.extension, &self.extension) {
+            (Some(scripts), Ok(source)) => Some(Prepared::new(source, &self.run_dir.path, *scripts)),
+            _ => None,
+        };
+        let prepared = async {
+            match prepared {
+                Some(preparing) => preparing.await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (browser, prepared) = tokio::join!(launch::launch(options), prepared);
+        let browser = browser.map_err(|e| LaunchFailure { message: e.to_string() })?;
         let failed =
             |what: &str, e: &dyn std::fmt::Display| LaunchFailure { message: format!("{what}: {e}") };
         let connection = browser.connection().clone();
@@ -72,8 +120,20 @@ impl Chromium {
             .auto_attach(attach, CALL)
             .await
             .map_err(|e| failed("attaching to the browser's targets", &e))?;
-        let facts = self.facts(&browser, &spec);
+        let extension = match prepared.map_err(|e| failed("preparing the extension", &e))? {
+            Some(prepared) => match prepared.load(&browser, self.uplink.clone()).await {
+                Ok(extension) => Some(extension),
+                Err(error) => {
+                    browser.close(CALL).await;
+                    return Err(failed("loading the extension", &error));
+                }
+            },
+            None => None,
+        };
+        let facts = self.facts(&browser, &spec, extension.as_ref());
+        let missing = self.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
+            extension: extension.ok_or(missing),
             connection,
             exited: browser.process().clone(),
             browser: Mutex::new(Some(browser)),
@@ -83,7 +143,12 @@ impl Chromium {
         }))
     }
 
-    fn facts(&self, browser: &launch::Browser, spec: &LaunchSpec) -> BrowserFacts {
+    fn facts(
+        &self,
+        browser: &launch::Browser,
+        spec: &LaunchSpec,
+        extension: Option<&Extension>,
+    ) -> BrowserFacts {
         let version = browser.version();
         let provenance = json!({
             "product": version.product,
@@ -102,18 +167,23 @@ impl Chromium {
                 _ => "always",
             },
             "launch_ms": u64::try_from(browser.launch_time().as_millis()).unwrap_or(u64::MAX),
-            "extension": serde_json::Value::Null,
+            "extension": extension.map(|e| json!({
+                "id": e.id,
+                "version": e.facts.version,
+                "hash": e.facts.hash,
+                "javascript_capture": "wrapped",
+            })),
         });
         BrowserFacts {
             pid: browser.pid(),
             provenance: provenance.to_string(),
-            capabilities: capabilities(spec.extension),
+            capabilities: capabilities(spec.extension, extension.is_some()),
         }
     }
 }
 
 /// Field groups that this engine can observe.
-fn capabilities(extension: bool) -> BTreeMap<String, String> {
+fn capabilities(scripts: Option<Scripts>, extension: bool) -> BTreeMap<String, String> {
     const DEVTOOLS: &[&str] = &[
         "http.requests",
         "http.responses",
@@ -130,8 +200,6 @@ fn capabilities(extension: bool) -> BTreeMap<String, String> {
         "cookies.snapshots",
         "cookies.partitioned",
     ];
-    const EXTENSION: &[&str] =
-        &["cookies.script", "javascript.calls", "javascript.callstacks", "navigations"];
     const UNSUPPORTED: &[&str] = &[
         "cookies.changes",
         "dns.addresses",
@@ -142,9 +210,18 @@ fn capabilities(extension: bool) -> BTreeMap<String, String> {
     let state = |names: &[&str], state: &str| -> Vec<(String, String)> {
         names.iter().map(|n| ((*n).to_owned(), state.to_owned())).collect()
     };
-    let by_extension = if extension { "observed" } else { "off" };
-    let all =
-        [state(DEVTOOLS, "observed"), state(EXTENSION, by_extension), state(UNSUPPORTED, "unsupported")];
+    let by_extension = |asked: fn(&Scripts) -> bool| match scripts.as_ref().is_some_and(asked) {
+        true if extension => "observed",
+        true => "unsupported",
+        false => "off",
+    };
+    let all = [
+        state(DEVTOOLS, "observed"),
+        state(&["cookies.script"], by_extension(|s| s.cookies)),
+        state(&["javascript.calls", "javascript.callstacks"], by_extension(|s| s.javascript)),
+        state(&["navigations"], by_extension(|s| s.navigations)),
+        state(UNSUPPORTED, "unsupported"),
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -163,6 +240,8 @@ pub(super) struct Running {
     exited: crate::process::Process,
     browser: Mutex<Option<launch::Browser>>,
     facts: BrowserFacts,
+    /// Or why there is none though it is needed.
+    pub extension: Result<Extension, Option<String>>,
     pub setups: Setups,
     pub ids: RequestIds,
 }

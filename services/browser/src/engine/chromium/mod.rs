@@ -2,6 +2,7 @@
 
 pub mod cdp;
 mod engine;
+mod extension;
 pub mod flags;
 pub mod http;
 pub mod launch;

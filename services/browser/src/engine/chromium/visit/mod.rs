@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
 use sonde_proto::StreamId;
-use sonde_proto::visit::v1::{Command, Failure};
+use sonde_proto::visit::v1::{Command, Failure, RetryAdvice};
 use sonde_runtime::clock::wall_us;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -27,9 +27,10 @@ use super::cdp::{
     CallError, ContextId, Filter, Limits, PendingCall, RawCommand, RawJson, SessionInfo, TargetId,
 };
 use super::engine::{CALL, Running};
+use super::extension::Attendance;
 use super::http::{HttpTracker, JarCookie, snapshot_rows};
 use crate::attempt::fault;
-use crate::engine::{CommandReport, Ending, Fate, Progress, Visit, VisitSetup};
+use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
 use crate::uplink::AttemptUplink;
 use recorder::{Order, Recorder, Traffic};
 pub(super) use setups::Setups;
@@ -37,6 +38,11 @@ use warden::{PageState, Warden};
 
 /// Events of one visit that may wait for their recorder.
 const QUEUED: Limits = Limits { events: 200_000, bytes: 128 << 20 };
+
+/// Time for the frames of a page to hand over what they recorded.
+const SILENT: Duration = Duration::from_secs(2);
+/// The same, when the page did not answer before.
+const SILENT_STUCK: Duration = Duration::from_millis(500);
 
 /// A visit's page and everything that watches it.
 pub(super) struct ChromiumVisit {
@@ -47,6 +53,8 @@ pub(super) struct ChromiumVisit {
     state: watch::Receiver<PageState>,
     traffic: Option<watch::Receiver<Traffic>>,
     recorder: Option<mpsc::Sender<Order>>,
+    /// The extension records it.
+    attendance: Option<Attendance>,
     uplink: AttemptUplink,
     progress: Progress,
     site_url: String,
@@ -104,6 +112,16 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     let send = |method: &'static str, params| -> Result<PendingCall, Failure> {
         connection.send_no_wait(None, RawCommand::new(method, params)).map_err(|e| unprepared(&e))
     };
+    // Its first page is known to the extension by its URL.
+    let (attendance, url) = match Scripts::of(&instruments) {
+        None => (None, "about:blank".to_owned()),
+        Some(scripts) => {
+            let extension = browser.extension.as_ref().map_err(|why| without_extension(why.as_deref()))?;
+            let token = uuid::Uuid::new_v4().simple().to_string();
+            let url = format!("about:blank#visit={token}");
+            (Some(extension.attend(&token, scripts, uplink.clone())), url)
+        }
+    };
     let answer = call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
     let context = decoded::<ContextCreated>(&answer, "Target.createBrowserContext")?.browser_context_id;
     let http = recorder::config(&instruments, max_body_bytes, context.as_str());
@@ -114,7 +132,7 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     // All at once; their order is that of these lines.
     let no_downloads = json!({"behavior": "deny", "browserContextId": context});
     let denied = send("Browser.setDownloadBehavior", no_downloads)?;
-    let target = json!({"url": "about:blank", "browserContextId": context});
+    let target = json!({"url": url, "browserContextId": context});
     let created = send("Target.createTarget", target)?;
     let in_context = json!({"browserContextId": context});
     let jar = if instruments.cookies { Some(send("Storage.getCookies", in_context)?) } else { None };
@@ -139,10 +157,29 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         let jar: Jar = decoded(&answer, "Storage.getCookies")?;
         visit.snapshot(&jar.cookies, "visit-start").await.map_err(|e| e.failure())?;
     }
-    if visit.recorder.is_some() || instruments.javascript || instruments.navigations {
+    if let Some(attendance) = attendance {
+        visit.progress.detail("waiting for the instruments");
+        let silent = |e| fault::instrument("not_ready", format!("the extension was not ready: {e}"));
+        let (tab_id, window_id) = attendance.ready(deadline).await.map_err(silent)?;
+        if let Some(orders) = &visit.recorder {
+            let tab = Order::SetTab { page: visit.target.clone(), tab_id, window_id };
+            orders
+                .send(tab)
+                .await
+                .map_err(|_| fault::instrument("not_ready", "the recorder ended at once"))?;
+        }
+        visit.attendance = Some(attendance);
+    }
+    if visit.recorder.is_some() || visit.attendance.is_some() {
         visit.ready_at_us = Some(wall_us());
     }
     Ok(Box::new(visit))
+}
+
+fn without_extension(why: Option<&str>) -> Failure {
+    let why = why.unwrap_or("the browser was started without it");
+    let message = format!("the instruments need the extension: {why}");
+    Failure { retry: RetryAdvice::Never.into(), ..fault::instrument("no_extension", message) }
 }
 
 struct Means {
@@ -167,6 +204,7 @@ impl ChromiumVisit {
             state: watch::channel(PageState::default()).1,
             traffic: None,
             recorder: None,
+            attendance: None,
             uplink: means.uplink,
             progress: means.progress,
             site_url: means.site_url,
@@ -225,15 +263,33 @@ impl ChromiumVisit {
 
     async fn finish_once(&mut self, deadline: Instant) -> Ending {
         let mut ending = Ending::default();
+        if self.recorder.is_some() || self.attendance.is_some() {
+            self.tell_page("Page.stopLoading");
+        }
+        if let Some(attendance) = &self.attendance {
+            let alive = self.browser.connection.close_reason().is_none();
+            self.progress.detail("waiting for the extension");
+            let frames = if self.stuck { SILENT_STUCK } else { SILENT };
+            match alive {
+                true => match attendance.flush(frames, deadline).await {
+                    Ok(claims) => ending.sessions = claims,
+                    Err(error) => ending.incomplete_reason = format!("extension_not_flushed: {error}"),
+                },
+                false => ending.incomplete_reason = "crashed".to_owned(),
+            }
+        }
         let Some(orders) = self.recorder.take() else { return ending };
-        self.tell_page("Page.stopLoading");
+        self.progress.detail("waiting for the network's recorder");
+        ending.devtools = Some(self.finish_recorder(orders, deadline).await);
+        ending
+    }
+
+    /// Says why records of the network may be missing; "" when none are.
+    async fn finish_recorder(&self, orders: mpsc::Sender<Order>, deadline: Instant) -> String {
         // Its answer comes after every event of what was before it.
         let params = json!({"browserContextId": self.context});
-        let jar = self
-            .browser
-            .connection
-            .call_raw(None, "Storage.getCookies", params, left(deadline).min(CALL))
-            .await;
+        let time = left(deadline).min(CALL);
+        let jar = self.browser.connection.call_raw(None, "Storage.getCookies", params, time).await;
         let (done, suspect) = oneshot::channel();
         let last = deadline.checked_sub(Duration::from_millis(500)).unwrap_or(deadline);
         let order = Order::Finish { deadline: last, done };
@@ -242,23 +298,16 @@ impl ChromiumVisit {
             suspect.await.ok()
         };
         let finished = timeout_at(deadline, finished).await.ok().flatten();
-        let mut suspect = finished.unwrap_or_else(|| "the recorder of the network did not end".to_owned());
-        if self.cookies {
-            let taken = match jar {
-                Ok(answer) => match answer.decode::<Jar>() {
-                    Ok(jar) => self.snapshot(&jar.cookies, "visit-end").await.map_err(|e| e.to_string()),
-                    Err(error) => Err(error.to_string()),
-                },
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = taken
-                && suspect.is_empty()
-            {
-                suspect = format!("no cookie snapshot at the end: {error}");
-            }
+        let suspect = finished.unwrap_or_else(|| "the recorder of the network did not end".to_owned());
+        if !self.cookies || !suspect.is_empty() {
+            return suspect;
         }
-        ending.devtools = Some(suspect);
-        ending
+        let taken =
+            match jar.map_err(|e| e.to_string()).and_then(|a| a.decode::<Jar>().map_err(|e| e.to_string())) {
+                Ok(jar) => self.snapshot(&jar.cookies, "visit-end").await.map_err(|e| e.to_string()),
+                Err(error) => Err(error),
+            };
+        taken.err().map_or_else(String::new, |error| format!("no cookie snapshot at the end: {error}"))
     }
 
     /// The ladder: page, context; after that only the process is left.

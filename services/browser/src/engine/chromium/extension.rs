@@ -1,0 +1,267 @@
+//! Our extension in one browser process: its copy, its relay, and the way of its records to the uplink.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prost::Message;
+use serde_json::json;
+use sonde_proto::browser::v1::RelayStart;
+use sonde_proto::record::v1::{RecordList, Unattributed, record};
+use sonde_proto::schema::Row;
+use sonde_proto::{StreamId, VisitId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::cdp::CallError;
+use super::launch;
+use crate::engine::Scripts;
+use crate::relay::{
+    ExtensionBatch, ExtensionConfig, ExtensionFacts, PrepareError, Relay, RelayError, RelayLimits,
+    RelayOptions, SessionEnd, prepare_extension,
+};
+use crate::uplink::{AttemptUplink, StreamClaim, Uplink, UplinkError};
+
+/// Batches between the relay and the uplink; then the extension waits.
+const BATCHES: usize = 64;
+/// From the loading of the extension to its background's first word.
+const CONNECT: Duration = Duration::from_secs(20);
+
+/// Why the extension is not there.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExtensionError {
+    #[error("the relay for the extension cannot listen: {0}")]
+    Relay(std::io::Error),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    #[error("the browser did not load the extension: {0}")]
+    Load(CallError),
+    #[error("the extension's background did not connect within {CONNECT:?}")]
+    Silent,
+}
+
+/// A directory that goes with its value.
+struct Copy(PathBuf);
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = ?self.0, %error, "a copy of the extension could not be removed");
+        }
+    }
+}
+
+type Routes = Arc<Mutex<HashMap<i64, AttemptUplink>>>;
+
+/// The extension of one browser process.
+pub(super) struct Extension {
+    relay: Relay,
+    routes: Routes,
+    pub facts: ExtensionFacts,
+    pub id: String,
+    _copy: Copy,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+/// The extension's files and relay, ready for a browser to load them.
+pub(super) struct Prepared {
+    relay: Relay,
+    facts: ExtensionFacts,
+    copy: Copy,
+    batches: mpsc::Receiver<ExtensionBatch>,
+}
+
+/// A random word of letters and digits with 190 bits.
+fn secret() -> String {
+    use rand::Rng;
+    rand::rng().sample_iter(rand::distr::Alphanumeric).take(32).map(char::from).collect()
+}
+
+impl Prepared {
+    pub async fn new(source: &Path, run_dir: &Path, scripts: Scripts) -> Result<Self, ExtensionError> {
+        let token = secret();
+        let (sender, batches) = mpsc::channel(BATCHES);
+        let options = RelayOptions { token: token.clone(), limits: RelayLimits::default() };
+        let relay = Relay::bind(options, sender).await.map_err(ExtensionError::Relay)?;
+        let config = ExtensionConfig {
+            port: relay.port(),
+            token,
+            secret: secret(),
+            javascript: scripts.javascript,
+            cookies: scripts.cookies,
+            navigations: scripts.navigations,
+            targets: None,
+        };
+        let copy = Copy(run_dir.join(format!("extension_{}", uuid::Uuid::new_v4())));
+        let (from, to) = (source.to_owned(), copy.0.clone());
+        let prepared = tokio::task::spawn_blocking(move || prepare_extension(&from, &to, &config)).await;
+        let facts = prepared.map_err(|e| ExtensionError::Relay(std::io::Error::other(e)))??;
+        Ok(Self { relay, facts, copy, batches })
+    }
+
+    /// Loads it into a browser and waits until its background has connected.
+    pub async fn load(self, browser: &launch::Browser, uplink: Uplink) -> Result<Extension, ExtensionError> {
+        let Self { relay, facts, copy, batches } = self;
+        if let Some(id) = &facts.chromium_id {
+            relay.set_extension_id(id);
+        }
+        let id = browser.load_extension(&copy.0, CONNECT).await.map_err(ExtensionError::Load)?;
+        relay.set_extension_id(&id);
+        let mut connected = relay.connected();
+        let there = timeout(CONNECT, connected.wait_for(Option::is_some)).await;
+        if !matches!(there, Ok(Ok(_))) {
+            return Err(ExtensionError::Silent);
+        }
+        let routes = Routes::default();
+        let forward = tokio::spawn(forward(batches, routes.clone(), uplink.clone()));
+        let acks = tokio::spawn(unattributed_acks(relay.clone(), uplink));
+        let tasks = [AbortOnDropHandle::new(forward), AbortOnDropHandle::new(acks)];
+        Ok(Extension { relay, routes, facts, id, _copy: copy, _tasks: tasks })
+    }
+}
+
+impl Extension {
+    /// The extension hears of a visit until the result is dropped. `token` marks its first page.
+    pub fn attend(&self, token: &str, scripts: Scripts, uplink: AttemptUplink) -> Attendance {
+        let visit_id = uplink.visit_id();
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(visit_id, uplink.clone());
+        self.relay.start_visit(RelayStart {
+            visit_id,
+            token: token.to_owned(),
+            javascript: scripts.javascript,
+            navigations: scripts.navigations,
+            cookies: scripts.cookies,
+        });
+        let acks = AbortOnDropHandle::new(tokio::spawn(acks(self.relay.clone(), uplink.clone())));
+        Attendance { relay: self.relay.clone(), routes: self.routes.clone(), uplink, _acks: acks }
+    }
+}
+
+/// A visit that the extension records.
+pub(super) struct Attendance {
+    relay: Relay,
+    routes: Routes,
+    uplink: AttemptUplink,
+    _acks: AbortOnDropHandle<()>,
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        let visit_id = self.uplink.visit_id();
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&visit_id);
+        self.relay.end_visit(visit_id);
+    }
+}
+
+impl Attendance {
+    /// The tab and window of the visit's page, once the recorders of its frame have answered.
+    pub async fn ready(&self, deadline: Instant) -> Result<(i64, i64), RelayError> {
+        let ready = self.relay.wait_ready(self.uplink.visit_id(), deadline).await?;
+        Ok((ready.tab_id, ready.window_id))
+    }
+
+    /// Brings everything the extension has into the uplink.
+    pub async fn flush(&self, frames: Duration, deadline: Instant) -> Result<Vec<StreamClaim>, String> {
+        let ends = self.relay.flush(self.uplink.visit_id(), frames, deadline).await;
+        let claims: Vec<StreamClaim> = ends.map_err(|e| e.to_string())?.into_iter().map(claim).collect();
+        for claim in &claims {
+            let stream = StreamId(claim.stream);
+            self.uplink.received(stream, claim.last_ordinal, deadline).await.map_err(|e| e.to_string())?;
+        }
+        Ok(claims)
+    }
+}
+
+fn claim(end: SessionEnd) -> StreamClaim {
+    StreamClaim {
+        stream: StreamId::EXTENSION.0 + end.session_no,
+        session_uuid: end.session_uuid,
+        last_ordinal: end.last_ordinal,
+        suspect: end.suspect,
+    }
+}
+
+/// Tells the extension what storage has.
+async fn acks(relay: Relay, uplink: AttemptUplink) {
+    let mut news = uplink.news();
+    let mut told: HashMap<u32, i64> = HashMap::new();
+    loop {
+        news.borrow_and_update();
+        for (stream, through) in uplink.extension_acks() {
+            if through > told.get(&stream).copied().unwrap_or(-1) {
+                told.insert(stream, through);
+                relay.ack(uplink.visit_id(), stream - StreamId::EXTENSION.0, through);
+            }
+        }
+        if news.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn unattributed_acks(relay: Relay, uplink: Uplink) {
+    let mut news = uplink.unattributed_news();
+    let session = relay.connected();
+    loop {
+        news.borrow_and_update();
+        let now = session.borrow().clone();
+        if let Some(now) = now {
+            let through = uplink.unattributed_acked(&now.uuid);
+            if through >= 0 {
+                relay.ack(VisitId::NONE, now.session_no, through);
+            }
+        }
+        if news.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn forward(mut batches: mpsc::Receiver<ExtensionBatch>, routes: Routes, uplink: Uplink) {
+    while let Some(batch) = batches.recv().await {
+        let visit_id = batch.visit_id;
+        let route = routes.lock().unwrap_or_else(PoisonError::into_inner).get(&visit_id).cloned();
+        let taken = match route {
+            Some(attempt) => {
+                let stream = StreamId(StreamId::EXTENSION.0 + batch.session_no);
+                let uuid = &batch.session_uuid;
+                attempt.forward(stream, uuid, batch.first_ordinal, batch.count, batch.payload).await
+            }
+            None if visit_id == VisitId::NONE => {
+                let uuid = &batch.session_uuid;
+                uplink.unattributed(uuid, batch.first_ordinal, batch.count, batch.payload).await
+            }
+            None => late(&uplink, &batch).await,
+        };
+        if let Err(error) = taken {
+            // The attempt ends by it, if there is one.
+            tracing::warn!(visit_id, %error, "records of the extension were not taken");
+        }
+    }
+}
+
+/// Records that came after the end of their visit: kept, as belonging to none.
+async fn late(uplink: &Uplink, batch: &ExtensionBatch) -> Result<(), UplinkError> {
+    let list = match RecordList::decode(batch.payload.clone()) {
+        Ok(list) => list,
+        Err(error) => {
+            tracing::warn!(%error, visit_id = batch.visit_id, "a late batch cannot be decoded");
+            return Ok(());
+        }
+    };
+    for record in list.records {
+        let at = record.captured_at_us;
+        let payload = json!({
+            "visit_id": batch.visit_id,
+            "record": sonde_proto::to_json("sonde.record.v1.Record", &record),
+        });
+        let table_name = record.row.as_ref().map_or_else(String::new, |row| Row::table(row).name.to_owned());
+        let row = Unattributed { table_name, reason: "visit_ended".to_owned(), payload: payload.to_string() };
+        uplink.record_unattributed(at, record::Row::Unattributed(row)).await?;
+    }
+    Ok(())
+}
