@@ -11,6 +11,8 @@ let port: chrome.runtime.Port | null = null;
 let channel: EventTarget | null = null;
 let ordinal = 0;
 
+const state = (): FromFrame => [FROM_STATE, channel !== null, window.outerWidth, window.outerHeight];
+
 const drain = (): void => {
   while (queue.length > 0) {
     connect().postMessage(queue[0] as FromFrame);
@@ -53,7 +55,7 @@ const connect = (): chrome.runtime.Port => {
     tryDrain();
   });
   port = fresh;
-  fresh.postMessage([FROM_STATE, channel !== null] satisfies FromFrame);
+  fresh.postMessage(state());
   return fresh;
 };
 
@@ -81,7 +83,7 @@ const take = (target: EventTarget): void => {
 
 const opened = (): void => {
   if (port === null) connect();
-  else port.postMessage([FROM_STATE, true] satisfies FromFrame);
+  else port.postMessage(state());
 };
 
 /** Whether a neighbour's page world had hooked this realm before its document was there. */

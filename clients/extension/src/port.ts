@@ -1,6 +1,6 @@
 // The messages between the isolated world of a frame and the background.
 
-/** Whether the channel to the page's world is there. */
+/** Whether the channel to the page's world is there, and the window's outer width and height in CSS pixels. */
 export const FROM_STATE = 0;
 /** Ordinal of the first record in the document, and a batch. */
 export const FROM_BATCH = 1;
@@ -8,7 +8,7 @@ export const FROM_BATCH = 1;
 export const FROM_FLUSHED = 2;
 
 export type FromFrame =
-  | readonly [typeof FROM_STATE, boolean]
+  | readonly [typeof FROM_STATE, boolean, number, number]
   | readonly [typeof FROM_BATCH, number, string]
   | readonly [typeof FROM_FLUSHED, number];
 

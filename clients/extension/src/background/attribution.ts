@@ -6,7 +6,7 @@ const TOKEN_URL = /^about:blank#visit=([\w-]+)$/;
 const STORED = "sonde.attribution";
 /** A popup's opener is told within this time, or not at all. */
 const OPENER_MS = 1000;
-/** Tabs of visits that are over, and tokens nobody has claimed, that are remembered. */
+/** Tabs, and tokens nobody has claimed, that are remembered. */
 const REMEMBERED = 1024;
 
 export interface RunningVisit {
@@ -20,9 +20,14 @@ export interface RunningVisit {
 
 export type Owner = { readonly visit: RunningVisit } | { readonly reason: "tab_unknown" | "visit_ended" };
 
+const forgetOldest = <K>(map: Map<K, unknown>): void => {
+  if (map.size > REMEMBERED) map.delete(map.keys().next().value as K);
+};
+
 export class Attribution {
   readonly #running = new Map<number, RunningVisit>();
   readonly #visitOfTab = new Map<number, number>();
+  readonly #openers = new Map<number, number>();
   readonly #tokens = new Map<string, number>();
   readonly #waiting = new Map<number, Set<() => void>>();
   readonly #onFirstTab: (visit: RunningVisit) => void;
@@ -75,7 +80,7 @@ export class Attribution {
     const visit = this.running.find((running) => running.token === token);
     if (visit === undefined) {
       this.#tokens.set(token, tabId);
-      if (this.#tokens.size > REMEMBERED) this.#tokens.delete(this.#tokens.keys().next().value as string);
+      forgetOldest(this.#tokens);
     } else if (visit.firstTab === undefined) {
       this.#claim(visit, tabId);
     }
@@ -91,15 +96,23 @@ export class Attribution {
 
   #bind(tabId: number, visitId: number): void {
     this.#visitOfTab.set(tabId, visitId);
+    forgetOldest(this.#visitOfTab);
     this.#store();
     const waiting = this.#waiting.get(tabId);
     this.#waiting.delete(tabId);
     for (const wake of waiting ?? []) wake();
   }
 
+  opener(tabId: number): number | undefined {
+    return this.#openers.get(tabId);
+  }
+
   /** A tab opened another. */
   opened(openerTabId: number | undefined, tabId: number): void {
-    if (openerTabId === undefined || this.#visitOfTab.has(tabId)) return;
+    if (openerTabId === undefined) return;
+    this.#openers.set(tabId, openerTabId);
+    forgetOldest(this.#openers);
+    if (this.#visitOfTab.has(tabId)) return;
     const visitId = this.#visitOfTab.get(openerTabId);
     if (visitId !== undefined) this.#bind(tabId, visitId);
   }
@@ -123,7 +136,7 @@ export class Attribution {
     return this.#visitOfTab.has(tabId);
   }
 
-  /** Waits until a new tab's opener is known, or will not be. */
+  /** Waits until a new tab's opener is known, or will not be. The tabs API knows no tabs of a DevTools context. */
   async settle(tabId: number): Promise<void> {
     if (this.knows(tabId)) return;
     const opener = await chrome.tabs.get(tabId).then((tab) => tab.openerTabId, () => undefined);

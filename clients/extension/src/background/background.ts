@@ -34,16 +34,17 @@ const streams = new Streams(
   (rows, bytes) => recordBytes(Date.now() * 1000, truncation("javascript", undefined, "queue_overflow", rows, bytes, 0, undefined)),
 );
 const attribution = new Attribution((visit) => void announce(visit));
-const frames = new Frames(attribution, streams, config, (tabId) => {
-  const owner = attribution.owner(tabId);
-  if ("visit" in owner) void announce(owner.visit);
-});
-const navigations = new Navigations(attribution, streams, config.navigations);
+const frames = new Frames(attribution, streams, config);
+const navigations = new Navigations(attribution, streams, frames, config.navigations);
 
-/** Says that a visit's instruments are ready, when they are. */
+/**
+ * Says that a visit's instruments are ready: its first tab is bound. Chromium runs no content script in a top-level
+ * about:blank, but holds every navigation back until the content scripts of all extensions are loaded; and a document
+ * whose recorders do not show up is counted as silent by the flush.
+ */
 const announce = async (visit: RunningVisit): Promise<void> => {
   const tabId = visit.firstTab;
-  if (tabId === undefined || (config.javascript && visit.javascript && !frames.ready(tabId))) return;
+  if (tabId === undefined) return;
   const windowId = await chrome.tabs.get(tabId).then((tab) => tab.windowId, () => -1);
   connection.send({ case: "ready", value: { visitId: BigInt(visit.visitId), tabId: BigInt(tabId), windowId: BigInt(windowId) } } as Up);
 };
@@ -82,7 +83,9 @@ webNavigation.onBeforeNavigate.addListener((details) => {
   if (!attribution.token(details.tabId, details.url)) navigations.started(details);
 });
 webNavigation.onCommitted.addListener((details) => {
-  if (!attribution.token(details.tabId, details.url)) navigations.ended(details, "committed");
+  if (attribution.token(details.tabId, details.url)) return;
+  navigations.ended(details, "committed");
+  if (details.frameId === 0 && /^https?:/.test(details.url)) frames.expect(details.tabId, details.documentId);
 });
 webNavigation.onHistoryStateUpdated.addListener((details) => {
   frames.moved(details.tabId, details.frameId, details.documentId, details.url);
@@ -100,6 +103,7 @@ chrome.tabs.onCreated.addListener((tab) => {
 chrome.tabs.onRemoved.addListener((tabId) => {
   attribution.removed(tabId);
   navigations.removed(tabId);
+  setTimeout(() => frames.forget(tabId), 5000);
 });
 chrome.runtime.onConnect.addListener((port) => frames.connected(port));
 

@@ -3,7 +3,7 @@ import {
   COOKIE_STORE_DELETE, COOKIE_STORE_SET, NOT_A_ROW, OPERATIONS, SET, VALUE_CAP, decodeBatch,
 } from "../batch";
 import type { BatchRecord } from "../batch";
-import { FROM_BATCH, FROM_FLUSHED } from "../port";
+import { FROM_BATCH, FROM_FLUSHED, FROM_STATE } from "../port";
 import type { FromFrame, ToFrame } from "../port";
 import type { Attribution, Owner, RunningVisit } from "./attribution";
 import { cookieRow, parseCookie, parseStoreCall } from "./cookies";
@@ -16,6 +16,16 @@ import type { Streams } from "./streams";
 
 /** Messages of a frame whose tab is not settled. */
 const HELD = 4096;
+
+/** The most documents whose recorders are waited for. */
+const EXPECTED = 4096;
+
+/** What is known of a tab: the tabs API has none of a DevTools context, but ports tell. */
+export interface Place {
+  readonly tab: chrome.tabs.Tab;
+  readonly windowWidth: number | undefined;
+  readonly windowHeight: number | undefined;
+}
 
 interface Frame {
   readonly port: chrome.runtime.Port;
@@ -36,13 +46,16 @@ export interface Wanted {
 export class Frames {
   readonly #frames = new Set<Frame>();
   readonly #encoder = new JavascriptEncoder();
+  readonly #places = new Map<number, Place>();
+  readonly #placeWaiters = new Map<number, Set<() => void>>();
+  /** Documents that were committed and whose recorders have not shown up, with their visit. */
+  readonly #expected = new Map<string, number>();
   #serial = 0;
 
   constructor(
     readonly attribution: Attribution,
     readonly streams: Streams,
     readonly wanted: Wanted,
-    readonly onChannel: (tabId: number) => void,
   ) {}
 
   connected(port: chrome.runtime.Port): void {
@@ -53,6 +66,7 @@ export class Frames {
       incognito: tab.incognito, windowId: tab.windowId, tabId: tab.id, frameId: sender?.frameId ?? 0,
       documentId: sender?.documentId, documentUrl: sender?.url, topLevelUrl: sender?.frameId === 0 ? sender.url : tab.url,
     };
+    this.#placed(tab.id, { tab, windowWidth: undefined, windowHeight: undefined });
     const known = this.attribution.knows(tab.id);
     const frame: Frame = {
       port, facts, prefix: undefined, channel: false, held: known ? undefined : [], settled: Promise.resolve(), flushes: new Map(),
@@ -60,6 +74,9 @@ export class Frames {
     this.#frames.add(frame);
     if (!known) frame.settled = this.#settle(frame);
     port.onMessage.addListener((message: FromFrame) => {
+      if (message[0] === FROM_STATE && frame.facts.frameId === 0) {
+        this.#placed(frame.facts.tabId, { tab, windowWidth: message[2], windowHeight: message[3] });
+      }
       if (frame.held !== undefined && frame.held.length < HELD) frame.held.push(message);
       else this.#receive(frame, message);
     });
@@ -81,7 +98,7 @@ export class Frames {
     else if (message[0] === FROM_FLUSHED) frame.flushes.get(message[1])?.();
     else {
       frame.channel = message[1];
-      if (frame.channel) this.onChannel(frame.facts.tabId);
+      if (frame.channel && frame.facts.documentId !== undefined) this.#expected.delete(frame.facts.documentId);
     }
   }
 
@@ -132,6 +149,39 @@ export class Frames {
     this.streams.add(NO_VISIT, unattributed(at, row, reason));
   }
 
+  #placed(tabId: number, place: Place): void {
+    const known = this.#places.get(tabId);
+    this.#places.set(tabId, place.windowWidth === undefined && known !== undefined ? { ...known, tab: place.tab } : place);
+    if (place.windowWidth === undefined) return;
+    for (const wake of this.#placeWaiters.get(tabId) ?? []) wake();
+    this.#placeWaiters.delete(tabId);
+  }
+
+  /** Where a tab is, as a frame of it tells; undefined when none does in time. */
+  async place(tabId: number, timeoutMs: number): Promise<Place | undefined> {
+    if (this.#places.get(tabId)?.windowWidth === undefined) {
+      await new Promise<void>((resolve) => {
+        this.#placeWaiters.set(tabId, (this.#placeWaiters.get(tabId) ?? new Set()).add(resolve));
+        setTimeout(resolve, timeoutMs);
+      });
+    }
+    return this.#places.get(tabId);
+  }
+
+  forget(tabId: number): void {
+    this.#places.delete(tabId);
+    this.#placeWaiters.delete(tabId);
+  }
+
+  /** A document was committed: its recorders have to show up before the visit's flush. */
+  expect(tabId: number, documentId: string): void {
+    const owner = this.attribution.owner(tabId);
+    if (!this.wanted.javascript || !("visit" in owner) || !owner.visit.javascript) return;
+    for (const { facts, channel } of this.#frames) if (channel && facts.documentId === documentId) return;
+    this.#expected.set(documentId, owner.visit.visitId);
+    if (this.#expected.size > EXPECTED) this.#expected.delete(this.#expected.keys().next().value as string);
+  }
+
   /** The URL of a document changed without a load. */
   moved(tabId: number, frameId: number, documentId: string | undefined, url: string): void {
     for (const frame of this.#frames) {
@@ -144,17 +194,13 @@ export class Frames {
     }
   }
 
-  /** Whether the recorders of the top frame of a tab, in both worlds, are there. */
-  ready(tabId: number): boolean {
-    for (const frame of this.#frames) if (frame.facts.tabId === tabId && frame.facts.frameId === 0 && frame.channel) return true;
-    return false;
-  }
-
-  /** Flushes every frame of a visit; the number of those that did not answer in time. */
+  /** Flushes every frame of a visit; the number of those that did not answer in time, or whose recorders never came. */
   async flush(visit: RunningVisit, timeoutMs: number): Promise<number> {
     const frames = [...this.#frames];
     const answers = await Promise.all(frames.map((frame) => this.#flushFrame(frame, visit, timeoutMs)));
-    return answers.filter((answered) => !answered).length;
+    const unheard = [...this.#expected].filter(([, visitId]) => visitId === visit.visitId);
+    for (const [documentId] of unheard) this.#expected.delete(documentId);
+    return answers.filter((answered) => !answered).length + unheard.length;
   }
 
   async #flushFrame(frame: Frame, visit: RunningVisit, timeoutMs: number): Promise<boolean> {

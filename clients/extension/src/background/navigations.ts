@@ -5,6 +5,7 @@ import { recordBytes, unattributed } from "./rows";
 import type { Row } from "./rows";
 import { NO_VISIT } from "./streams";
 import type { Streams } from "./streams";
+import type { Frames } from "./frames";
 
 /** Starts whose end has not come. */
 const STARTED = 4096;
@@ -23,21 +24,27 @@ type Details = chrome.webNavigation.WebNavigationBaseCallbackDetails & {
   readonly error?: string;
 };
 
-interface Place {
+interface Where {
   readonly tab: chrome.tabs.Tab | undefined;
-  readonly window: chrome.windows.Window | undefined;
+  readonly width: number | undefined;
+  readonly height: number | undefined;
+  readonly windowType: string | undefined;
+  readonly opener: number | undefined;
 }
+
+/** A frame of a committed document tells where its tab is within this time, or not at all. */
+const PLACE_MS = 1000;
 
 const iso = (milliseconds: number): string => new Date(milliseconds).toISOString();
 
 export class Navigations {
   readonly #started = new Map<string, Start>();
   readonly #pending = new Set<Promise<void>>();
-  /** The last known places of tabs: a tab may be gone when its row is made. */
-  readonly #places = new Map<number, Place>();
   #ordinal = 0;
 
-  constructor(readonly attribution: Attribution, readonly streams: Streams, readonly wanted: boolean) {}
+  constructor(
+    readonly attribution: Attribution, readonly streams: Streams, readonly frames: Frames, readonly wanted: boolean,
+  ) {}
 
   started(details: Details): void {
     this.#started.set(`${details.tabId}/${details.frameId}`, { ordinal: this.#ordinal++, at: details.timeStamp });
@@ -60,28 +67,28 @@ export class Navigations {
   async #store(details: Details, kind: string, start: Start | undefined, ordinal: number, bound: Owner | undefined): Promise<void> {
     if (bound === undefined) await this.attribution.settle(details.tabId);
     const owner = bound ?? this.attribution.owner(details.tabId);
-    const place = await this.#place(details.tabId);
+    const place = await this.#place(details.tabId, kind);
     const row = rowOf(details, kind, start, ordinal, place);
     const at = details.timeStamp * 1000;
     if (!("visit" in owner)) this.streams.add(NO_VISIT, unattributed(at, row, owner.reason));
     else if (owner.visit.navigations) this.streams.add(owner.visit.visitId, recordBytes(at, row));
   }
 
-  async #place(tabId: number): Promise<Place> {
+  async #place(tabId: number, kind: string): Promise<Where> {
     try {
       const tab = await chrome.tabs.get(tabId);
-      const place = { tab, window: await chrome.windows.get(tab.windowId) };
-      this.#places.set(tabId, place);
-      return place;
+      const { width, height, type } = await chrome.windows.get(tab.windowId);
+      return { tab, width, height, windowType: type, opener: tab.openerTabId };
     } catch {
-      // The tab is gone; what it was is still right.
-      return this.#places.get(tabId) ?? { tab: undefined, window: undefined };
+      // The tab is gone, or one of a DevTools context: then its frames tell.
+      const place = await this.frames.place(tabId, kind === "committed" ? PLACE_MS : 0);
+      const { windowWidth: width, windowHeight: height } = place ?? {};
+      return { tab: place?.tab, width, height, windowType: undefined, opener: this.attribution.opener(tabId) };
     }
   }
 
   removed(tabId: number): void {
     for (const key of this.#started.keys()) if (key.startsWith(`${tabId}/`)) this.#started.delete(key);
-    setTimeout(() => this.#places.delete(tabId), 5000);
   }
 
   /** Waits until the rows of all events so far are made. */
@@ -96,8 +103,8 @@ const optional = (fields: Record<string, unknown>): Record<string, unknown> =>
 const big = (value: number | undefined): bigint | undefined =>
   value === undefined || !Number.isInteger(value) ? undefined : BigInt(value);
 
-const rowOf = (details: Details, kind: string, start: Start | undefined, ordinal: number, place: Place): Row => {
-  const { tab, window } = place;
+const rowOf = (details: Details, kind: string, start: Start | undefined, ordinal: number, where: Where): Row => {
+  const { tab } = where;
   const container = capabilities.containers ? (tab as { cookieStoreId?: string } | undefined)?.cookieStoreId : undefined;
   return {
     case: "navigation",
@@ -106,12 +113,12 @@ const rowOf = (details: Details, kind: string, start: Start | undefined, ordinal
       processId: capabilities.processIds ? big(details.processId) : undefined,
       windowId: big(tab?.windowId),
       tabId: BigInt(details.tabId),
-      tabOpenerTabId: big(tab?.openerTabId),
+      tabOpenerTabId: big(where.opener),
       frameId: BigInt(details.frameId),
       parentFrameId: big(details.parentFrameId),
-      windowWidth: big(window?.width),
-      windowHeight: big(window?.height),
-      windowType: window?.type,
+      windowWidth: big(where.width),
+      windowHeight: big(where.height),
+      windowType: where.windowType,
       tabWidth: big(tab?.width),
       tabHeight: big(tab?.height),
       tabCookieStoreId: container,

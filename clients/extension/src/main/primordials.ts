@@ -15,6 +15,7 @@ export const MessageChannelOf = MessageChannel;
 export const MutationObserverOf = MutationObserver;
 export const stringify = JSON.stringify;
 export const isArray = Array.isArray;
+export const round = Math.round;
 export const isView = ArrayBuffer.isView;
 export const StringOf = String;
 export const functionPrototype = Function.prototype;

@@ -131,7 +131,7 @@ export const setter = (shared: Shared, realm: Realm, native: Native, plan: Plan)
 };
 
 /** Runs `after` with the result, and records nothing. */
-export const observed = (shared: Shared, native: Native, after: (result: unknown) => void): Native => {
+export const observed = (shared: Shared, native: Native, after: (result: unknown, self: unknown) => void): Native => {
   const apply: Apply = (target, self, args) => {
     let result: unknown;
     try {
@@ -139,7 +139,7 @@ export const observed = (shared: Shared, native: Native, after: (result: unknown
     } catch (error) {
       throw withoutOurFrames(error, apply);
     }
-    after(result);
+    after(result, self);
     return result;
   };
   return proxied(shared, native, apply);

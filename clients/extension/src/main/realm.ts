@@ -21,12 +21,13 @@ const GENERIC = ["Object", "EventTarget", "Node", "Element", "HTMLElement"];
 const INSERTERS: readonly (readonly [string, readonly string[]])[] = [
   ["Node", ["appendChild", "insertBefore", "replaceChild"]],
   ["Element", ["append", "prepend", "before", "after", "replaceWith", "replaceChildren", "moveBefore", "insertAdjacentElement", "insertAdjacentHTML", "innerHTML", "outerHTML", "setHTMLUnsafe"]],
-  ["Document", ["append", "prepend", "replaceChildren", "moveBefore", "write", "writeln"]],
+  ["Document", ["append", "prepend", "replaceChildren", "moveBefore"]],
   ["DocumentFragment", ["append", "prepend", "replaceChildren", "moveBefore"]],
   ["CharacterData", ["before", "after", "replaceWith"]],
   ["Range", ["insertNode", "surroundContents"]],
   ["ShadowRoot", ["innerHTML", "setHTMLUnsafe"]],
 ];
+const OPENERS = ["open", "write", "writeln"];
 const WINDOW_OF = ["HTMLIFrameElement", "HTMLFrameElement", "HTMLObjectElement"];
 const SVG_OF = ["HTMLIFrameElement", "HTMLObjectElement", "HTMLEmbedElement"];
 
@@ -184,8 +185,20 @@ export class Hooks {
         this.#replaceAccessor(prototype, property, null, (native) => observed(shared, native, scan));
       }
     }
+    const opened = (native: Native): Native => observed(shared, native, (_result, self) => this.#opened(self, realm));
+    const documents = global.Document?.prototype;
+    if (documents !== undefined) for (let i = 0; i < OPENERS.length; i++) this.#replace(documents, OPENERS[i] as string, opened);
     this.#watch(global, scan);
     scan();
+  }
+
+  // These remove the listeners of the document's window, whichever document it is.
+  #opened(self: unknown, realm: Realm): void {
+    const view = defaultViewOf(self);
+    if (view === null) return;
+    const owner = this.#shared.realms.get(prototypeOf(view) as object) ?? realm;
+    owner.sink.listen();
+    this.#scan(view as Global, owner);
   }
 
   // Frames that the parser inserts, before the script that follows them: it runs microtasks in between.

@@ -5,11 +5,12 @@
 import { DATA, FLUSH } from "../handoff";
 import type { Shared } from "./shared";
 import {
-  CustomEventOf, MessageChannelOf, addListener, dispatch, now, port1Of, port2Of, postMessage, safeList, safeMap,
+  CustomEventOf, MessageChannelOf, addListener, dispatch, now, port1Of, port2Of, postMessage, round, safeList, safeMap,
   setOnMessage, timeOrigin,
 } from "./primordials";
 
-const BATCH = 256;
+/** A message to the background costs as much as a hundred records, so it carries many. */
+const BATCH = 1024;
 const BATCH_UNITS = 1024 * 1024;
 /** Records kept while nobody takes them. */
 const BACKLOG = 1 << 18;
@@ -68,7 +69,7 @@ export class Sink {
     const channel = new MessageChannelOf();
     setOnMessage(port2Of(channel), this.#onWake);
     this.#wake = port1Of(channel);
-    this.#listen();
+    this.listen();
     shared.addSink(this);
   }
 
@@ -125,9 +126,11 @@ export class Sink {
     if (at >= 0 && at < this.#count) this.#raw.operations[at] = operation;
   }
 
-  // A document.open() removes the listeners of window and document, so they are added again with every batch; adding a
-  // listener that is there changes nothing.
-  #listen(): void {
+  /**
+   * A document.open() removes the listeners of window and document, so they are added again after it and with every
+   * batch; adding a listener that is there changes nothing.
+   */
+  listen(): void {
     addListener(this.#window, "pagehide", this.#onPageHide, true);
     addListener(this.#window, "pageshow", this.#onPageShow, true);
     addListener(this.#window, "visibilitychange", this.#onVisibility, true);
@@ -158,7 +161,7 @@ export class Sink {
 
   #schedule(): void {
     try {
-      this.#listen();
+      this.listen();
       postMessage(this.#wake, 0);
       this.#scheduled = true;
     } catch {
@@ -226,7 +229,7 @@ export class Sink {
 }
 
 const encode = (raw: Raw, count: number, dropped: number): string => {
-  const base = raw.times[0] as number;
+  const base = round(raw.times[0] as number);
   const places = safeMap<string, number>();
   let strings = 0;
   let lengths = "";
@@ -249,7 +252,7 @@ const encode = (raw: Raw, count: number, dropped: number): string => {
     const stack = place(raw.stacks[i] as string | null);
     const value = place(raw.values[i] as string | null);
     const args = place(raw.args[i] as string | null);
-    rows += `${symbol},${raw.operations[i]},${raw.flags[i]},${(raw.times[i] as number) - base},${stack},${value},${args},${raw.cuts[i]}\n`;
+    rows += `${symbol},${raw.operations[i]},${raw.flags[i]},${round((raw.times[i] as number) - base)},${stack},${value},${args},${raw.cuts[i]}\n`;
   }
   return `${base},${count},${strings},${dropped}\n${lengths}\n${rows}${heap}`;
 };
