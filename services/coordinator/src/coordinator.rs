@@ -169,7 +169,7 @@ impl Coordinator {
     }
 
     /// Ends everything now: attempts that run are left to be taken over by the next start. Closes the store and frees
-    /// the data directory; calls that were being served end first, when their routes are served by somebody else.
+    /// the data directory; calls that come later are answered with UNAVAILABLE.
     pub async fn close(mut self) {
         self.tasks.close();
         if self.close_idle.is_cancelled() {
@@ -185,11 +185,8 @@ impl Coordinator {
         }
         self.stop.cancel();
         self.tasks.wait().await;
-        let Self { store, lock, .. } = &mut self;
-        let (store, lock) = (store.clone(), lock.take());
-        drop(self);
-        store.close().await;
-        drop(lock);
+        self.store.close().await;
+        drop(self.lock.take());
     }
 }
 

@@ -7,7 +7,7 @@ use scripted::{World, crawl, soon, until};
 use sonde_proto::{
     coordinator::v1::{
         CrawlState, DriveRequest, DriveResponse, DriveStart, ListCrawlsRequest, RunVisitRequest,
-        crawl_event::Event, drive_request, drive_response::Message,
+        crawl_event::Event, crawl_service_client::CrawlServiceClient, drive_request, drive_response::Message,
     },
     visit::v1::{Command, CommandSequence, FailureKind, Outcome, ScreenshotCommand, command::Step},
 };
@@ -78,7 +78,7 @@ struct Driver {
 }
 
 impl Driver {
-    async fn start(c: &mut scripted::Running, idle: Option<Duration>) -> Self {
+    async fn start(client: &mut scripted::Client, idle: Option<Duration>) -> Self {
         let (requests, queue) = mpsc::channel(8);
         let start = DriveStart {
             url: "https://ok.a.org".into(),
@@ -87,7 +87,7 @@ impl Driver {
         };
         let message = Some(drive_request::Message::Start(start));
         requests.send(DriveRequest { message }).await.unwrap();
-        let responses = c.client.drive(ReceiverStream::new(queue)).await.unwrap().into_inner();
+        let responses = client.drive(ReceiverStream::new(queue)).await.unwrap().into_inner();
         Self { requests, responses }
     }
 
@@ -122,7 +122,7 @@ impl Driver {
 async fn a_browser_is_driven_command_by_command() {
     let world = World::new(1).await;
     let mut c = world.start().await;
-    let mut driver = Driver::start(&mut c, None).await;
+    let mut driver = Driver::start(&mut c.client, None).await;
     for name in ["get", "screenshot"] {
         let step = match name {
             "get" => Step::Get(Default::default()),
@@ -147,7 +147,7 @@ async fn a_browser_is_driven_command_by_command() {
 async fn a_driver_that_says_nothing_ends_with_timeout() {
     let world = World::new(1).await;
     let mut c = world.start().await;
-    let mut driver = Driver::start(&mut c, Some(Duration::from_millis(100))).await;
+    let mut driver = Driver::start(&mut c.client, Some(Duration::from_millis(100))).await;
     assert_eq!(driver.outcome().await, Outcome::Timeout);
 }
 
@@ -155,13 +155,19 @@ async fn a_driver_that_says_nothing_ends_with_timeout() {
 async fn a_driver_that_goes_away_ends_as_cancelled() {
     let world = World::new(1).await;
     let mut c = world.start().await;
-    let driver = Driver::start(&mut c, None).await;
+    // Over a connection of its own, which breaks.
+    let at = scripted::at("other");
+    let cut = scripted::serve(&at, &world.inproc, c.coordinator.routes(), &[]).await;
+    let channel = sonde_runtime::endpoint::connect(&at, &world.inproc).unwrap();
+    let mut other = CrawlServiceClient::new(channel);
+    let driver = Driver::start(&mut other, None).await;
     until("it runs", async || world.browsers.running() == 1).await;
-    drop(driver.responses);
+    cut.cancel();
     let crawl_id = only_crawl(&mut c.client).await;
     let mut client = c.client.clone();
     until("it ended", async || crawl(&mut client, &crawl_id).await.state() == CrawlState::Ended).await;
     assert_eq!(crawl(&mut c.client, &crawl_id).await.counts.unwrap().outcomes.get("cancelled"), Some(&1));
+    drop(driver);
 }
 
 /// Driven browsers wait their turn without their idle time running.
@@ -171,7 +177,7 @@ async fn waiting_for_a_browser_is_not_idleness() {
     let mut c = world.start().await;
     let first = c.client.run_visit(visit("https://hang.a.org/")).await.unwrap();
     until("it runs", async || world.browsers.running() == 1).await;
-    let mut driver = Driver::start(&mut c, Some(Duration::from_millis(200))).await;
+    let mut driver = Driver::start(&mut c.client, Some(Duration::from_millis(200))).await;
     driver.send(Step::Get(Default::default())).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     world.browsers.release.send_replace(true);

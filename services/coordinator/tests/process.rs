@@ -56,10 +56,7 @@ async fn client(world: &World) -> Client {
     let channel = connect(&unix(world.dir.path(), "c.sock"), &world.inproc).unwrap();
     let mut client = CrawlServiceClient::new(channel);
     until("it answers", async || {
-        client
-            .list_crawls(Default::default() as sonde_proto::coordinator::v1::ListCrawlsRequest)
-            .await
-            .is_ok()
+        client.list_crawls(sonde_proto::coordinator::v1::ListCrawlsRequest::default()).await.is_ok()
     })
     .await;
     client

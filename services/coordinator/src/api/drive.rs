@@ -31,6 +31,8 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(300);
 const MAX_IDLE: Duration = Duration::from_secs(3600);
 const RESPONSES: usize = 64;
+/// How long after the end of the requests a broken call may show on the responses.
+const BROKEN: Duration = Duration::from_millis(100);
 
 type Responses = Pin<Box<dyn Stream<Item = Result<DriveResponse, Status>> + Send>>;
 
@@ -127,14 +129,21 @@ impl Drive {
                 },
                 request = inbound.message(), if listens => match request {
                     Ok(Some(request)) => if !self.request(request).await { return },
-                    Ok(None) => self.steps = None,
+                    Ok(None) => {
+                        // A stream that the caller reset looks like one that it ended; but then nobody listens.
+                        if tokio::time::timeout(BROKEN, self.out.closed()).await.is_ok() {
+                            return;
+                        }
+                        self.steps = None;
+                    }
                     // The caller broke off: the guard cancels.
                     Err(_) => return,
                 },
                 () = &mut idle, if listens && self.started => {
                     let reason = format!("no command came for {:?}", self.idle);
                     let verb = Verb::Cancel { outcome: Outcome::Timeout, reason };
-                    self.steps = None;
+                    // Not closing `steps`, which would finish the attempt in order.
+                    self.pending = true;
                     if self.api.tell(self.crawl, verb).await.is_err() {
                         return;
                     }

@@ -72,11 +72,18 @@ impl From<rusqlite::Error> for StoreError {
 
 type Read = Box<dyn FnOnce(&Connection) + Send>;
 
+/// To a thread of the store.
+enum Order<T> {
+    Do(T),
+    /// Close the file; what comes after is refused.
+    Close,
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
-    writer: mpsc::Sender<Box<dyn WriteJob>>,
-    reader: mpsc::Sender<Read>,
+    writer: mpsc::Sender<Order<Box<dyn WriteJob>>>,
+    reader: mpsc::Sender<Order<Read>>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
@@ -86,7 +93,7 @@ impl Store {
         let writing = schema::open(path)?;
         let reading = schema::open_reader(path)?;
         let (writer, jobs) = mpsc::channel(WRITE_QUEUE);
-        let (reader, mut reads) = mpsc::channel::<Read>(READ_QUEUE);
+        let (reader, mut reads) = mpsc::channel::<Order<Read>>(READ_QUEUE);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.into())
@@ -98,7 +105,7 @@ impl Store {
             spawn(
                 "store-read",
                 Box::new(move || {
-                    while let Some(read) = reads.blocking_recv() {
+                    while let Some(Order::Do(read)) = reads.blocking_recv() {
                         read(&reading);
                     }
                 }),
@@ -114,7 +121,7 @@ impl Store {
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.writer.send(Box::new(Job::new(work, reply))).await.map_err(|_| StoreError::Closed)?;
+        self.writer.send(Order::Do(Box::new(Job::new(work, reply)))).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -129,14 +136,16 @@ impl Store {
             // A caller that went away needs no answer.
             let _ = reply.send(work(conn));
         });
-        self.reader.send(read).await.map_err(|_| StoreError::Closed)?;
+        self.reader.send(Order::Do(read)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Waits until the files are closed, once every clone but this one is gone.
-    pub async fn close(self) {
+    /// Waits until the files are closed; all other clones find the store closed from then on.
+    pub async fn close(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        drop((self.writer, self.reader));
+        // A thread that is gone already needs no order.
+        let _ = self.writer.send(Order::Close).await;
+        let _ = self.reader.send(Order::Close).await;
         let joined = tokio::task::spawn_blocking(move || {
             threads.into_iter().for_each(|thread| {
                 if thread.join().is_err() {

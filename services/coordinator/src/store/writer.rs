@@ -3,7 +3,7 @@ use rusqlite::Connection;
 use sonde_proto::coordinator::v1::CrawlEvent;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CrawlKey, StoreError, Tx};
+use super::{CrawlKey, Order, StoreError, Tx};
 use crate::live::Hub;
 
 /// Jobs in one commit at most.
@@ -46,13 +46,20 @@ where
     }
 }
 
-pub(super) fn run(conn: Connection, mut jobs: mpsc::Receiver<Box<dyn WriteJob>>, hub: &Hub) {
-    while let Some(first) = jobs.blocking_recv() {
+pub(super) fn run(conn: Connection, mut jobs: mpsc::Receiver<Order<Box<dyn WriteJob>>>, hub: &Hub) {
+    let mut open = true;
+    while open && let Some(Order::Do(first)) = jobs.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP
-            && let Ok(job) = jobs.try_recv()
+            && let Ok(order) = jobs.try_recv()
         {
-            group.push(job);
+            match order {
+                Order::Do(job) => group.push(job),
+                Order::Close => {
+                    open = false;
+                    break;
+                }
+            }
         }
         let mut events = Vec::new();
         let committed = commit(&conn, &mut group, &mut events);
