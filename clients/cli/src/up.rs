@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sonde_runtime::config::{self, Override};
+use sonde_runtime::config::Override;
 use sonde_runtime::endpoint::Endpoint;
 use sonde_runtime::signals::Shutdown;
 use sonde_runtime::supervise::{Program, Readiness, RestartPolicy, ServiceSpec, Supervisor, to_stderr};
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn the_sections_are_known_to_the_configuration() {
         for service in ["storage", "browser", "coordinator"] {
-            assert!(config::SECTIONS.contains(&service));
+            assert!(sonde_runtime::config::SECTIONS.contains(&service));
         }
     }
 }

@@ -206,10 +206,8 @@ impl Router {
         let alone = |auto: &AutoAttach| auto.leave_alone.iter().any(|p| attached.url().starts_with(p));
         if auto.as_ref().is_some_and(alone) {
             let session = SessionId::from(attached.session_id.as_str());
-            self.send(Some(&session), resume(), Waiter::Nobody);
-            let detach =
-                RawCommand::new("Target.detachFromTarget", json!({"sessionId": attached.session_id}));
-            return self.send(parent.as_ref(), detach, Waiter::Nobody);
+            // Not detached: a service worker that loses its session while it starts never runs its script.
+            return self.send(Some(&session), resume(), Waiter::Nobody);
         }
         let (info, first) = self.shared.tree.add(attached, parent.as_ref());
         if !first {
