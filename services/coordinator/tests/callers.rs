@@ -166,7 +166,8 @@ async fn a_driver_that_goes_away_ends_as_cancelled() {
     let crawl_id = only_crawl(&mut c.client).await;
     let mut client = c.client.clone();
     until("it ended", async || crawl(&mut client, &crawl_id).await.state() == CrawlState::Ended).await;
-    assert_eq!(crawl(&mut c.client, &crawl_id).await.counts.unwrap().outcomes.get("cancelled"), Some(&1));
+    let outcomes = crawl(&mut c.client, &crawl_id).await.counts.unwrap().outcomes;
+    assert_eq!(outcomes.get("cancelled"), Some(&1), "{outcomes:?}");
     drop(driver);
 }
 

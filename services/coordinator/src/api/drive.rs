@@ -94,6 +94,14 @@ fn checked(start: DriveStart, idle: Duration) -> Result<(CrawlSpec, crate::store
     Ok((spec, only))
 }
 
+/// How a conversation ended.
+#[derive(PartialEq)]
+enum Parted {
+    /// The outcome was told, or why it cannot be.
+    Over,
+    CallerGone,
+}
+
 struct Drive {
     api: Api,
     crawl: CrawlKey,
@@ -112,62 +120,74 @@ struct Drive {
 
 impl Drive {
     async fn run(mut self, mut inbound: Streaming<DriveRequest>) {
+        if self.converse(&mut inbound).await == Parted::CallerGone {
+            self.guard.disarm();
+            // Before `steps` is dropped, which would finish the attempt in order.
+            if let Err(status) = self.api.tell(self.crawl, Verb::cancel("its caller went away")).await {
+                tracing::warn!("a driven visit could not be cancelled: {}", status.message());
+            }
+        }
+    }
+
+    async fn converse(&mut self, inbound: &mut Streaming<DriveRequest>) -> Parted {
         let mut idle = Box::pin(tokio::time::sleep(self.idle));
         let mut answers_open = true;
         loop {
             let listens = self.steps.is_some() && !self.pending;
             tokio::select! {
-                event = self.watch.next() => if !self.event(event, idle.as_mut()).await { return },
+                event = self.watch.next() => if let Some(parted) = self.event(event, idle.as_mut()).await {
+                    return parted;
+                },
                 answer = self.answered.recv(), if answers_open => match answer {
                     Some(answer) => {
                         self.pending = false;
                         idle.as_mut().reset(tokio::time::Instant::now() + self.idle);
-                        if !self.say(answered(answer)).await { return }
+                        self.say(answered(answer)).await;
                     }
                     // The attempt is over; its outcome follows.
                     None => (answers_open, self.steps) = (false, None),
                 },
                 request = inbound.message(), if listens => match request {
-                    Ok(Some(request)) => if !self.request(request).await { return },
+                    Ok(Some(request)) => self.request(request).await,
                     Ok(None) => {
                         // A stream that the caller reset looks like one that it ended; but then nobody listens.
                         if tokio::time::timeout(BROKEN, self.out.closed()).await.is_ok() {
-                            return;
+                            return Parted::CallerGone;
                         }
                         self.steps = None;
                     }
-                    // The caller broke off: the guard cancels.
-                    Err(_) => return,
+                    Err(_) => return Parted::CallerGone,
                 },
                 () = &mut idle, if listens && self.started => {
                     let reason = format!("no command came for {:?}", self.idle);
                     let verb = Verb::Cancel { outcome: Outcome::Timeout, reason };
                     // Not closing `steps`, which would finish the attempt in order.
                     self.pending = true;
-                    if self.api.tell(self.crawl, verb).await.is_err() {
-                        return;
+                    if let Err(status) = self.api.tell(self.crawl, verb).await {
+                        self.guard.disarm();
+                        self.fail(status).await;
+                        return Parted::Over;
                     }
                 }
-                () = self.out.closed() => return,
+                () = self.out.closed() => return Parted::CallerGone,
             }
         }
     }
 
-    /// False when it was the last one.
+    /// Some when it was the last one.
     async fn event(
         &mut self,
         event: Option<Result<CrawlEvent, Status>>,
         idle: Pin<&mut tokio::time::Sleep>,
-    ) -> bool {
+    ) -> Option<Parted> {
         let event = match event {
             Some(Ok(event)) => event,
             Some(Err(status)) => {
                 self.guard.disarm();
-                // A caller that is gone needs no status.
-                let _ = self.out.send(Err(status)).await;
-                return false;
+                self.fail(status).await;
+                return Some(Parted::Over);
             }
-            None => return false,
+            None => return Some(Parted::Over),
         };
         let last = matches!(event.event, Some(Event::VisitEnded(_)));
         match event.event {
@@ -176,16 +196,17 @@ impl Drive {
                 idle.reset(tokio::time::Instant::now() + self.idle);
             }
             // Comes as the answer to its command.
-            Some(Event::VisitCommand(_)) => return true,
+            Some(Event::VisitCommand(_)) => return None,
             _ => {}
         }
         if last {
             self.guard.disarm();
         }
-        self.say(Message::Event(event)).await && !last
+        self.say(Message::Event(event)).await;
+        last.then_some(Parted::Over)
     }
 
-    async fn request(&mut self, request: DriveRequest) -> bool {
+    async fn request(&mut self, request: DriveRequest) {
         let mut errors = FieldErrors::default();
         let command = match request.message {
             Some(drive_request::Message::Command(command)) => {
@@ -204,15 +225,19 @@ impl Drive {
         if let Err(errors) = errors.into_result() {
             return self.say(Message::Refused(invalid(errors.to_string()))).await;
         }
-        let Some(steps) = &self.steps else { return true };
+        let Some(steps) = &self.steps else { return };
         // Fails when the attempt is over; then its outcome follows.
         self.pending = steps.send(command).await.is_ok();
-        true
     }
 
-    async fn say(&self, message: Message) -> bool {
+    /// A caller that is gone is noticed where the channel closes.
+    async fn say(&self, message: Message) {
         let response = DriveResponse { message: Some(message), at: Some(timestamp(wall_us())) };
-        self.out.send(Ok(response)).await.is_ok()
+        let _ = self.out.send(Ok(response)).await;
+    }
+
+    async fn fail(&self, status: Status) {
+        let _ = self.out.send(Err(status)).await;
     }
 }
 

@@ -113,7 +113,8 @@ impl Current {
 
     /// Where the driver's next command comes from, once it may come.
     pub fn steps(&mut self) -> Option<&mut mpsc::Receiver<Command>> {
-        let ready = self.progress == Progress::Accepted && !self.step_pending && !self.finishing;
+        let over = self.finishing || self.cancel.is_some();
+        let ready = self.progress == Progress::Accepted && !self.step_pending && !over;
         self.drive.as_mut().filter(|_| ready).map(|drive| &mut drive.steps)
     }
 }

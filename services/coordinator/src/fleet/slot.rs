@@ -158,27 +158,29 @@ impl SlotTask {
         loop {
             let left = self.current.as_ref().map(|c| c.deadline.remaining(Mono::now()));
             let steps = self.current.as_mut().and_then(Current::steps);
+            // In this order: leases before all, and a cancellation before a driver's goodbye.
             let done = tokio::select! {
+                biased;
                 () = stop.cancelled() => return Exit::Stop,
                 () = close.cancelled(), if left.is_none() => {
                     session.close(CLOSE).await;
                     return Exit::Close;
                 }
-                response = session.next() => match response {
-                    Ok(response) => self.take(&session, response).await,
-                    Err(error) => Err(error),
-                },
-                step = next_step(steps) => self.step(&session, step),
+                _ = extend.tick() => self.extend(&session),
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(&session, command),
                     None => return Exit::Stop,
                 },
-                _ = extend.tick() => self.extend(&session),
                 () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {
                     let message = "the attempt went on past all of its deadlines".to_owned();
                     self.lose("lease_expired", message, "attempt-overdue").await;
                     Err("its attempt was overdue: the session is opened anew".into())
                 }
+                step = next_step(steps) => self.step(&session, step),
+                response = session.next() => match response {
+                    Ok(response) => self.take(&session, response).await,
+                    Err(error) => Err(error),
+                },
             };
             if let Err(error) = done {
                 return Exit::Broken(error);
