@@ -40,7 +40,7 @@ impl Rig {
     }
 
     fn page(&self, name: &str, token: &str) -> String {
-        self.site.url("localhost", &format!("/p/{name}?v={token}"))
+        self.site.url(&self.site.hosts()[0], &format!("/p/{name}?v={token}"))
     }
 
     /// A visit whose commands have little time.
@@ -55,7 +55,7 @@ impl Rig {
         Connection::open(self.world.data().join("crawl.sqlite")).unwrap()
     }
 
-    fn count(&self, table: &str, visit_id: i64) -> u64 {
+    fn count(&self, table: &str, visit_id: i64) -> i64 {
         let sql = format!("SELECT count(*) FROM {table} WHERE visit_id = ?1");
         self.db().query_row(&sql, [visit_id], |row| row.get(0)).unwrap()
     }
@@ -113,7 +113,7 @@ async fn an_instrumented_visit_leaves_rows_in_every_table() {
         })
         .unwrap();
     assert!(ready < navigated);
-    let source = |cause: &str| -> u64 {
+    let source = |cause: &str| -> i64 {
         let sql = "SELECT count(*) FROM javascript_cookies WHERE visit_id = ?1 AND change_cause = ?2";
         db.query_row(sql, rusqlite::params![visit, cause], |r| r.get(0)).unwrap()
     };

@@ -1,5 +1,5 @@
 //! A storage in memory that can be away, slow or unwilling; and an engine whose visits follow a script.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 mod engine;
 mod storage;

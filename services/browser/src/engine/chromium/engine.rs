@@ -93,8 +93,7 @@ impl Chromium {
                 _ => launch::ThirdPartyCookies::Always,
             },
             languages: spec.languages.clone(),
-            // Prompts would wait for ever.
-            extra_args: [vec!["--deny-permission-prompts".to_owned()], spec.extra_flags.clone()].concat(),
+            extra_args: spec.extra_flags.clone(),
             deadline: self.launch_timeout,
             ..ChromiumOptions::default()
         };
