@@ -75,11 +75,7 @@ impl Rig {
         })
         .await
         .unwrap();
-        browser
-            .connection()
-            .auto_attach(AutoAttach::new(|_| Vec::new()), SOON)
-            .await
-            .unwrap();
+        browser.connection().auto_attach(AutoAttach::new(|_| Vec::new()), SOON).await.unwrap();
         let id = facts.chromium_id.unwrap();
         relay.set_extension_id(&id);
         assert_eq!(browser.load_extension(&copy, SOON).await.unwrap(), id);

@@ -228,7 +228,7 @@ export class Sink {
   }
 }
 
-const encode = (raw: Raw, count: number, dropped: number): string => {
+export const encode = (raw: Raw, count: number, dropped: number): string => {
   const base = round(raw.times[0] as number);
   const places = safeMap<string, number>();
   let strings = 0;

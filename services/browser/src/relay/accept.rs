@@ -40,15 +40,12 @@ pub(super) async fn handshake(
     stream: TcpStream,
     shared: &Shared,
 ) -> Result<tokio_tungstenite::WebSocketStream<TcpStream>, String> {
-    let (origin, port) = {
-        let state = shared.state.lock();
-        (state.origin.clone(), state.public_port.unwrap_or(shared.port))
-    };
+    let origin = shared.state.lock().origin.clone();
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(shared.options.limits.message_bytes);
     config.max_frame_size = Some(shared.options.limits.message_bytes);
     #[allow(clippy::result_large_err)] // the signature is tungstenite's
-    let check = |request: &Request, response: Response| match refusal(request, shared, origin.as_deref(), port) {
+    let check = |request: &Request, response: Response| match refusal(request, shared, origin.as_deref()) {
         None => Ok(response),
         Some(status) => {
             let mut refused = ErrorResponse::new(None);
@@ -56,13 +53,15 @@ pub(super) async fn handshake(
             Err(refused)
         }
     };
-    tokio_tungstenite::accept_hdr_async_with_config(stream, check, Some(config)).await.map_err(|e| e.to_string())
+    tokio_tungstenite::accept_hdr_async_with_config(stream, check, Some(config))
+        .await
+        .map_err(|e| e.to_string())
 }
 
-fn refusal(request: &Request, shared: &Shared, origin: Option<&str>, port: u16) -> Option<StatusCode> {
+fn refusal(request: &Request, shared: &Shared, origin: Option<&str>) -> Option<StatusCode> {
     let headers = request.headers();
     let Some(origin) = origin else { return Some(StatusCode::SERVICE_UNAVAILABLE) };
-    if one(headers, header::HOST) != Some(&format!("127.0.0.1:{port}")) {
+    if one(headers, header::HOST) != Some(&format!("127.0.0.1:{}", shared.port)) {
         return Some(StatusCode::MISDIRECTED_REQUEST);
     }
     if one(headers, header::ORIGIN) != Some(origin) {

@@ -74,7 +74,9 @@ async fn hello(socket: &mut Socket) -> Result<RelayHello, Fault> {
 }
 
 /// The next message; None at the end of the connection.
-async fn next(socket: &mut (impl StreamExt<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin)) -> Result<Option<relay_up::Message>, Fault> {
+async fn next(
+    socket: &mut (impl StreamExt<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin),
+) -> Result<Option<relay_up::Message>, Fault> {
     while let Some(message) = socket.next().await {
         match message? {
             Message::Binary(bytes) => {

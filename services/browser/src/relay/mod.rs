@@ -147,7 +147,10 @@ impl Relay {
     /// Listens on a free port of 127.0.0.1. Batches go to `batches`; when it is full, the extension waits.
     pub async fn bind(options: RelayOptions, batches: mpsc::Sender<ExtensionBatch>) -> io::Result<Self> {
         if options.token.len() < 16 {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a relay token has at least 16 characters"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a relay token has at least 16 characters",
+            ));
         }
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let shared = Arc::new(Shared {
@@ -178,11 +181,6 @@ impl Relay {
         self.inner.shared.state.lock().origin = Some(origin);
     }
 
-    /// The port that the extension knows, when its connection comes by way of another one.
-    pub fn set_public_port(&self, port: u16) {
-        self.inner.shared.state.lock().public_port = Some(port);
-    }
-
     /// The session connected now.
     pub fn connected(&self) -> watch::Receiver<Option<ExtensionSession>> {
         self.inner.shared.connected.subscribe()
@@ -192,7 +190,8 @@ impl Relay {
         self.inner.shared.state.lock().stats
     }
 
-    /// Tells the extension of a visit; call it before its first tab is made. It survives reconnects.
+    /// Tells the extension of a visit. Call it when the extension is connected and before the visit's first tab is made
+    /// (`about:blank#visit=TOKEN`): an extension that is not up yet does not see that tab. It survives reconnects.
     pub fn start_visit(&self, start: RelayStart) {
         self.inner.shared.state.lock().start(start);
     }
@@ -246,7 +245,8 @@ impl Relay {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(RelayError::Closed),
                 Err(_) => {
-                    let connected = if shared.connected.borrow().is_some() { "connected" } else { "not connected" };
+                    let connected =
+                        if shared.connected.borrow().is_some() { "connected" } else { "not connected" };
                     return Err(RelayError::Deadline { what, visit_id, connected });
                 }
             }

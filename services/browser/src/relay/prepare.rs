@@ -109,7 +109,11 @@ pub fn prepare_extension(
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(at("create", parent))?;
         }
-        let written = if INLINED.contains(&name.as_ref()) { inlined(&from, contents, &name, config)? } else { contents };
+        let written = if INLINED.contains(&name.as_ref()) {
+            inlined(&from, contents, &name, config)?
+        } else {
+            contents
+        };
         fs::write(&to, written).map_err(at("write", &to))?;
     }
     let (version, chromium_id) = manifest_facts(&source.join("manifest.json"))?;
@@ -169,7 +173,12 @@ struct Main<'a> {
 }
 
 /// Each file is told what it needs, and no more: the page's world never holds the token.
-fn inlined(path: &Path, contents: Vec<u8>, name: &str, config: &ExtensionConfig) -> Result<Vec<u8>, PrepareError> {
+fn inlined(
+    path: &Path,
+    contents: Vec<u8>,
+    name: &str,
+    config: &ExtensionConfig,
+) -> Result<Vec<u8>, PrepareError> {
     let foreign = |what| PrepareError::Foreign { path: path.to_path_buf(), what };
     let text = String::from_utf8(contents).map_err(|_| foreign("it is not UTF-8"))?;
     if text.matches(MARKER).count() != 1 {
@@ -178,9 +187,13 @@ fn inlined(path: &Path, contents: Vec<u8>, name: &str, config: &ExtensionConfig)
     let ExtensionConfig { port, javascript, cookies, navigations, .. } = *config;
     let secret = config.secret.as_str();
     let json = match name {
-        "background.js" => {
-            serde_json::to_string(&Background { port, token: &config.token, javascript, cookies, navigations })
-        }
+        "background.js" => serde_json::to_string(&Background {
+            port,
+            token: &config.token,
+            javascript,
+            cookies,
+            navigations,
+        }),
         "isolated.js" => serde_json::to_string(&serde_json::json!({ "secret": secret })),
         _ => serde_json::to_string(&Main { secret, javascript, cookies, targets: config.targets.as_ref() }),
     }
@@ -193,9 +206,12 @@ fn inlined(path: &Path, contents: Vec<u8>, name: &str, config: &ExtensionConfig)
 fn manifest_facts(path: &Path) -> Result<(String, Option<String>), PrepareError> {
     let foreign = |what| PrepareError::Foreign { path: path.to_path_buf(), what };
     let bytes = fs::read(path).map_err(at("read", path))?;
-    let manifest: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| foreign("it is not JSON"))?;
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|_| foreign("it is not JSON"))?;
     let version = manifest["version"].as_str().ok_or_else(|| foreign("it has no version"))?.to_owned();
-    let key = manifest["key"].as_str().map(|key| STANDARD.decode(key).map_err(|_| foreign("its key is not base64")));
+    let key = manifest["key"]
+        .as_str()
+        .map(|key| STANDARD.decode(key).map_err(|_| foreign("its key is not base64")));
     Ok((version, key.transpose()?.map(|key| chromium_id(&key))))
 }
 

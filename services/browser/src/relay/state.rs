@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sonde_proto::browser::v1::{
-    RelayAck, RelayBatch, RelayDown, RelayEnd, RelayFlush, RelayFlushed, RelayReady, RelayStart, RelayWelcome,
-    relay_down,
+    RelayAck, RelayBatch, RelayDown, RelayEnd, RelayFlush, RelayFlushed, RelayReady, RelayStart,
+    RelayWelcome, relay_down,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,6 @@ impl State {
 #[derive(Default)]
 pub(super) struct Inner {
     pub origin: Option<String>,
-    pub public_port: Option<u16>,
     pub stats: RelayStats,
     pub visits: HashMap<i64, Visit>,
     sessions: Vec<Session>,
@@ -178,12 +177,15 @@ impl Inner {
     /// The ends of all sessions of a visit, once its flush is answered.
     pub fn flushed(&mut self, visit_id: i64, serial: u32) -> Result<Option<Vec<SessionEnd>>, RelayError> {
         let visit = self.visits.get(&visit_id).ok_or(RelayError::UnknownVisit(visit_id))?;
-        let Some(Flush { request, answer: Some((session_no, answer)) }) = &visit.flush else { return Ok(None) };
+        let Some(Flush { request, answer: Some((session_no, answer)) }) = &visit.flush else {
+            return Ok(None);
+        };
         if request.serial != serial {
             return Ok(None);
         }
         let first = visit.first_session.unwrap_or(*session_no).min(*session_no);
-        let ends = (first..=*session_no).map(|number| self.end_of(visit_id, number, *session_no, answer, request));
+        let ends =
+            (first..=*session_no).map(|number| self.end_of(visit_id, number, *session_no, answer, request));
         Ok(Some(ends.collect()))
     }
 

@@ -72,7 +72,8 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     }
     fs::write(source.join("manifest.json"), r#"{"version":"1.2","key":"AAAA"}"#).unwrap();
     let facts = prepare_extension(&source, &dir.path().join("a"), &config()).unwrap();
-    let again = prepare_extension(&source, &dir.path().join("b"), &ExtensionConfig { port: 9, ..config() }).unwrap();
+    let again =
+        prepare_extension(&source, &dir.path().join("b"), &ExtensionConfig { port: 9, ..config() }).unwrap();
     assert_eq!(facts, again);
     assert_eq!(facts.version, "1.2");
     let main = fs::read_to_string(dir.path().join("a/main.js")).unwrap();
