@@ -23,17 +23,34 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
         cookie_rows(&hit, &mut expected);
     }
     truth_rows(site.truth(token), &mut expected);
+    // A browser tells the blank document of an iframe without a source, or not, as its own.
+    let blank = Navigation { url: "about:blank".into(), kind: Some("blank".into()) };
+    expected.optional.navigations.extend(std::iter::repeat_n(blank, BLANKS));
+    // Nobody waits for an icon: that its request is given up with the page is no failure of the site.
+    for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/favicon.ico") {
+        let given_up = |class| Failure { url: hit.url.clone(), class };
+        expected.optional.http_failures.extend([FailureClass::Aborted, FailureClass::Other].map(given_up));
+    }
     expected
 }
 
+/// Blank documents of one page, at most.
+const BLANKS: usize = 64;
+
 /// [`from_site`] for a page that breaks its own policy once.
 pub fn one_csp_report(token: &str, site: &Site) -> Expected {
-    Expected { csp_reports: 1, ..from_site(token, site) }
+    let mut expected = from_site(token, site);
+    let url = site.url(crate::pages::HOST, &format!("/r/pixel.png?v={token}"));
+    expected.required.http_failures.push(Failure { url, class: FailureClass::Blocked });
+    Expected { csp_reports: 1, ..expected }
 }
 
 /// [`from_site`] for a page with a resource that never ends: the browser may record its end as a failure.
 pub fn hanging(token: &str, site: &Site) -> Expected {
     let mut expected = from_site(token, site);
+    // A document that is stopped while it loads is told twice: committed, and failed.
+    let stopped = expected.required.navigations.clone();
+    expected.optional.navigations.extend(stopped);
     for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/r/hang") {
         expected.optional.http_failures.push(Failure { url: hit.url.clone(), class: FailureClass::Aborted });
     }

@@ -67,13 +67,16 @@ fn status(row: &Row<'_>, at: usize) -> rusqlite::Result<u16> {
     Ok(row.get::<_, Option<u16>>(at)?.unwrap_or_default())
 }
 
+/// blob: URLs never leave the browser, so that the site knows nothing of them.
+const NETWORK: &str = "AND url NOT LIKE 'blob:%'";
+
 impl Reader<'_> {
     fn rows(&mut self) -> Result<Observed, ReadError> {
         Ok(Observed {
-            http_requests: self.table("http_requests", "method, url", "", |row| {
+            http_requests: self.table("http_requests", "method, url", NETWORK, |row| {
                 Ok(Request { method: text(row, 0)?, url: text(row, 1)? })
             })?,
-            http_responses: self.table("http_responses", "url, response_status", "", |row| {
+            http_responses: self.table("http_responses", "url, response_status", NETWORK, |row| {
                 Ok(Response { url: text(row, 0)?, status: status(row, 1)? })
             })?,
             // A row without a status of 3xx is a switch of scheme inside the browser, not a redirect of the site.

@@ -36,6 +36,7 @@ pub const DISABLED_FEATURES: &[(&str, &str)] = &[
     ("WebUIOmniboxFullPopup", "as above"),
     ("OmniboxPopupWebUI", "as above"),
     ("AimEnabled", "as above"),
+    ("RenderDocument", "with a new frame host per document DevTools misses the requests of unloading pages"),
     ("Translate", "no language detection in the page and no offer over it"),
     ("MediaRouter", "no search for devices in the local network"),
     ("DialMediaRouteProvider", "as above"),

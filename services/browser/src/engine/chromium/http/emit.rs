@@ -16,6 +16,14 @@ enum Fate {
     Asked,
 }
 
+/// How a request ended, for its rows.
+enum Ending {
+    Whole,
+    /// A response came, and nobody wanted, or told of, all of it.
+    Cut(&'static str),
+    Failed(Failure),
+}
+
 impl HttpTracker {
     pub(super) fn record(&mut self, captured_at_us: i64, row: Row) {
         let wanted = match &row {
@@ -81,7 +89,10 @@ impl HttpTracker {
                 if matches!(exchange.hops[at].post, Post::Asked) && self.config.http && !self.finishing {
                     return false;
                 }
-                self.emit_request(exchange, at);
+                exchange.answer_late(at);
+                if !exchange.was_refused(at) {
+                    self.emit_request(exchange, at);
+                }
                 exchange.requests_done = at + 1;
             }
             if at + 1 < exchange.hops.len() {
@@ -154,21 +165,25 @@ impl HttpTracker {
 
     /// The response or failure of the last hop. False: it has not ended, or its body is awaited.
     fn emit_end(&mut self, exchange: &mut Exchange, at: usize) -> bool {
-        let failure = match &exchange.end {
+        let has_reply = exchange.hops[at].reply.is_some();
+        let ending = match &exchange.end {
             None => return false,
+            Some(End::Finished { .. }) => Ending::Whole,
             // The page let go of a body that there is not.
-            Some(End::Failed(failure)) if failure.canceled && is_bodiless(&exchange.hops[at]) => None,
-            Some(End::Failed(failure)) => Some(failure.clone()),
-            Some(End::Finished { .. }) => None,
+            Some(End::Failed(failure)) if failure.canceled && is_bodiless(&exchange.hops[at]) => {
+                Ending::Whole
+            }
+            Some(End::Failed(failure)) if failure.canceled && has_reply => Ending::Cut("the page gave it up"),
+            Some(End::GivenUp(_)) if has_reply => Ending::Cut("its end was not seen"),
+            Some(End::Failed(failure) | End::GivenUp(failure)) => Ending::Failed(failure.clone()),
         };
-        if exchange.hops[at].reply.is_some() {
-            let fate = match &failure {
-                Some(_) => BodyFate {
-                    outcome: "aborted",
-                    bytes: (exchange.data_bytes > 0).then_some(exchange.data_bytes as i64),
-                    ..BodyFate::default()
-                },
-                None => match self.fate(exchange, at) {
+        if has_reply {
+            let arrived = (exchange.data_bytes > 0).then_some(exchange.data_bytes as i64);
+            let aborted = BodyFate { outcome: "aborted", bytes: arrived, ..BodyFate::default() };
+            let fate = match &ending {
+                Ending::Failed(_) => aborted,
+                Ending::Cut(why) => BodyFate { error: Some((*why).to_owned()), ..aborted },
+                Ending::Whole => match self.fate(exchange, at) {
                     Fate::Known(fate) => fate,
                     Fate::Asked => return false,
                 },
@@ -178,7 +193,7 @@ impl HttpTracker {
             let row = rows::response(&shared, reply, fate);
             self.record(reply.at_us, Row::HttpResponse(row));
         }
-        if let Some(failure) = failure {
+        if let Ending::Failed(failure) = ending {
             let row = rows::failure(&self.shared(exchange, at), &failure);
             self.record(failure.at_us, Row::HttpFailure(row));
         }
@@ -335,7 +350,7 @@ fn is_empty(hop: &Hop) -> bool {
 }
 
 fn given_up(error: &str, at_us: i64) -> End {
-    End::Failed(Failure { at_us, error: error.to_owned(), ..Failure::default() })
+    End::GivenUp(Failure { at_us, error: error.to_owned(), ..Failure::default() })
 }
 
 /// Records all that is left.

@@ -224,3 +224,16 @@ event!(FrameNavigated { frame: NavigatedFrame });
 event!(NavigatedFrame { id: String, parent_id: Option<String>, url: String, url_fragment: Option<String> });
 
 event!(FrameAttached { frame_id: String, parent_frame_id: String });
+
+impl Response {
+    /// What the wire told of a response that the page did not wait for.
+    pub fn from_extra(extra: &ResponseExtra, url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            status: extra.status_code,
+            headers: extra.headers.clone(),
+            headers_text: extra.headers_text.clone(),
+            ..Self::default()
+        }
+    }
+}

@@ -143,8 +143,24 @@ impl Hop {
 
 #[derive(Debug)]
 pub(super) enum End {
-    Finished { encoded_bytes: i64 },
+    Finished {
+        encoded_bytes: i64,
+    },
     Failed(Failure),
+    /// Nobody tells how it went on.
+    GivenUp(Failure),
+}
+
+impl End {
+    /// Whether the page or the browser ended it, and not the network.
+    fn is_canceled(&self) -> bool {
+        matches!(self, Self::Failed(failure) if failure.canceled)
+    }
+
+    /// Whether the browser refused to send it at all, unless a header on the wire says otherwise.
+    fn is_refused(&self) -> bool {
+        matches!(self, Self::Failed(f) if f.blocked_reason.is_some() || f.cors_error.is_some())
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -253,9 +269,14 @@ impl Exchange {
             return true;
         }
         let Some(reply) = &hop.reply else {
-            // It failed: whether it was sent at all shows in time only.
+            // It failed: whether it was sent at all shows in time only. One that its page gave up may be
+            // answered all the same (keepalive): then only the ExtraInfo says so.
+            let canceled = self.end.as_ref().is_some_and(End::is_canceled);
             hop.sent = hop.sent.take().or_else(|| self.sent.take());
-            return hop.sent.is_some() || waive;
+            if canceled && hop.received.is_empty() {
+                hop.received.extend(self.received.take());
+            }
+            return hop.sent.is_some() && (!canceled || !hop.received.is_empty()) || waive;
         };
         let status = reply.response.status;
         let fits = |e: &ResponseExtra| matches!(e.status_code, 0 | 304) || e.status_code == status;
@@ -272,6 +293,30 @@ impl Exchange {
         let taken = place.map_or(1, |p| p + 1).min(self.sent.waiting.len());
         hop.sent = self.sent.waiting.drain(..taken).next_back();
         true
+    }
+
+    /// Whether the browser itself kept the hop from being sent (CSP, mixed content, a failed preflight).
+    pub fn was_refused(&self, at: usize) -> bool {
+        let hop = &self.hops[at];
+        let last = at + 1 == self.hops.len();
+        last && hop.sent.is_none() && hop.reply.is_none() && self.end.as_ref().is_some_and(End::is_refused)
+    }
+
+    /// The answer to a request whose page was gone when it came, from its ExtraInfo.
+    pub fn answer_late(&mut self, at: usize) {
+        let canceled = self.end.as_ref().is_some_and(End::is_canceled);
+        let at_us = match &self.end {
+            Some(End::Failed(failure)) => failure.at_us,
+            _ => return,
+        };
+        let hop = &mut self.hops[at];
+        if canceled
+            && hop.reply.is_none()
+            && let Some(extra) = hop.received.last()
+        {
+            let response = Response::from_extra(extra, &hop.url);
+            hop.reply = Some(Reply { response, at_us, has_extra: Some(true) });
+        }
     }
 
     /// ExtraInfo events for which no hop was found.

@@ -389,7 +389,10 @@ impl HttpTracker {
         self.on_end(session, &cdp_id, |exchange| {
             End::Failed(Failure {
                 at_us: exchange.at_us(event.timestamp),
-                error: event.error_text,
+                error: match (&event.blocked_reason, event.error_text) {
+                    (Some(reason), text) if text.is_empty() => format!("blocked: {reason}"),
+                    (_, text) => text,
+                },
                 canceled: event.canceled == Some(true),
                 blocked_reason: event.blocked_reason,
                 cors_error: event.cors_error_status.map(|c| c.cors_error),
