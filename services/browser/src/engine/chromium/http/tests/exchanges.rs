@@ -89,7 +89,7 @@ fn hops_of_a_redirect_keep_the_request_id() {
 
 /// M10, I17
 #[test]
-fn failures_have_their_error_and_aborted_bodies_both_rows() {
+fn failures_have_their_error_and_bodies_that_break_off_both_rows() {
     let mut bench = Bench::with(SaveContent::All);
     bench.events([sent("1", URL, "Script"), failed("1", "net::ERR_NAME_NOT_RESOLVED", false)]);
     assert!(bench.failures().is_empty(), "headers may still come");
@@ -98,7 +98,7 @@ fn failures_have_their_error_and_aborted_bodies_both_rows() {
     bench.events([
         received("2", URL, "Script", 200, true),
         data("2", 4),
-        failed("2", "net::ERR_ABORTED", true),
+        failed("2", "net::ERR_CONTENT_LENGTH_MISMATCH", false),
     ]);
     bench.event(sent("3", URL, "Script"));
     bench.finish();
@@ -106,11 +106,52 @@ fn failures_have_their_error_and_aborted_bodies_both_rows() {
         bench.failures().iter().map(|f| (f.error.clone(), f.after_response, f.canceled)).collect();
     let expected = [
         ("net::ERR_NAME_NOT_RESOLVED", false, false),
-        ("net::ERR_ABORTED", true, true),
+        ("net::ERR_CONTENT_LENGTH_MISMATCH", true, false),
         ("unfinished", false, false),
     ];
     assert_eq!(failures, expected.map(|(e, after, canceled)| (e.to_owned(), after, canceled)));
     assert_eq!((bench.requests().len(), bench.responses()[0].body_outcome.as_str()), (3, "aborted"));
+}
+
+/// I17
+#[test]
+fn a_body_that_the_page_gave_up_is_no_failure() {
+    let mut bench = Bench::with(SaveContent::All);
+    bench.events([sent("1", URL, "Fetch"), sent_extra("1", 1.0), received_extra("1", 200, "c=1")]);
+    bench.events([received("1", URL, "Fetch", 200, true), failed("1", "net::ERR_ABORTED", true)]);
+    bench.events([sent("2", URL, "Fetch"), sent_extra("2", 1.0), received_extra("2", 200, "c=2")]);
+    bench.event(received("2", URL, "Fetch", 200, true));
+    bench.finish();
+    assert!(bench.failures().is_empty());
+    let fates: Vec<_> =
+        bench.responses().iter().map(|r| (r.body_outcome.as_str(), r.body_error.as_deref())).collect();
+    assert_eq!(fates, [("aborted", Some("the page gave it up")), ("aborted", Some("its end was not seen"))]);
+}
+
+/// I10: a page that unloads lets go of its keepalive requests, which the site answers all the same.
+#[test]
+fn an_answer_that_comes_after_its_page_has_gone_is_a_response() {
+    let mut bench = Bench::with(SaveContent::None);
+    bench.events([sent("1", URL, "Fetch"), sent_extra("1", 1.0), failed("1", "net::ERR_ABORTED", true)]);
+    assert!(bench.failures().is_empty(), "the answer may still come");
+    bench.event(received_extra("1", 204, "late=1"));
+    assert!(bench.failures().is_empty());
+    let response = bench.responses()[0];
+    assert_eq!((response.response_status, response.headers_final), (Some(204), true));
+    assert_eq!((bench.requests().len(), bench.cookies().len()), (1, 1));
+}
+
+/// I10: what the browser refuses to send never reaches a site.
+#[test]
+fn a_request_that_was_not_sent_has_only_its_failure() {
+    let mut bench = Bench::with(SaveContent::None);
+    let (method, mut params) = failed("1", "", false);
+    params["blockedReason"] = "csp".into();
+    bench.events([sent("1", URL, "Image"), (method, params)]);
+    bench.finish();
+    assert!(bench.requests().is_empty());
+    let failure = bench.failures()[0];
+    assert_eq!((failure.error.as_str(), failure.blocked_reason.as_deref()), ("blocked: csp", Some("csp")));
 }
 
 /// M11, I17
