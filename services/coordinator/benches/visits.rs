@@ -1,4 +1,5 @@
 //! P7: CPU of the coordinator per visit. The scripted neighbours run in another process, so that only ours is counted.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #[path = "../tests/scripted/mod.rs"]
 mod scripted;
 

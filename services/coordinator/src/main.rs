@@ -66,27 +66,25 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let (coordinator, telemetry) = match arguments.load() {
+    let loaded = arguments.load().and_then(|(coordinator, telemetry)| {
+        let printed = (config::print_config(&coordinator)?, config::print_config(&telemetry)?);
+        Ok((coordinator.value, telemetry.value, printed))
+    });
+    let (coordinator, telemetry, printed) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return end(&error, EXIT_CONFIG),
     };
     if arguments.print_config {
-        return match (config::print_config(&coordinator), config::print_config(&telemetry)) {
-            (Ok(coordinator), Ok(telemetry)) => {
-                print!("{coordinator}\n{telemetry}");
-                ExitCode::SUCCESS
-            }
-            (Err(error), _) | (_, Err(error)) => end(&error, EXIT_CONFIG),
-        };
+        print!("{}\n{}", printed.0, printed.1);
+        return ExitCode::SUCCESS;
     }
     if let Err(error) = telemetry::init(&telemetry) {
         return end(&error, EXIT_CONFIG);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return end(&error, 1),
-    };
-    runtime.block_on(run(coordinator.value)).unwrap_or_else(|(error, code)| end(&error, code))
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(coordinator)).unwrap_or_else(|(error, code)| end(&error, code)),
+        Err(error) => end(&error, 1),
+    }
 }
 
 async fn run(config: Config) -> Result<ExitCode, (String, u8)> {
@@ -94,37 +92,31 @@ async fn run(config: Config) -> Result<ExitCode, (String, u8)> {
     let shutdown = Shutdown::on_signals().map_err(|e| (e.to_string(), 1))?;
     let inproc = Inproc::new();
     let storage = connect(&config.storage, &inproc).map_err(endpoint)?;
-    let browsers = config
-        .browsers
-        .iter()
-        .map(|at| connect(at, &inproc).map(|channel| (at.to_string(), channel)))
-        .collect::<Result<_, _>>()
-        .map_err(endpoint)?;
+    let browsers = config.browsers.iter().map(|at| Ok((at.to_string(), connect(at, &inproc)?)));
+    let browsers = browsers.collect::<Result<_, _>>().map_err(endpoint)?;
     let listener = Listener::bind(&config.listen, &inproc).await.map_err(endpoint)?;
     let drain = config.drain;
-    let coordinator = Coordinator::start(config, storage, browsers, CancellationToken::new())
-        .await
-        .map_err(|e| (e.to_string(), if e.is_config() { EXIT_CONFIG } else { 1 }))?;
+    let started = Coordinator::start(config, storage, browsers, CancellationToken::new()).await;
+    let coordinator = started.map_err(|e| (e.to_string(), if e.is_config() { EXIT_CONFIG } else { 1 }))?;
     let stop = CancellationToken::new();
     let server = ServerBuilder::new(coordinator.routes(), SERVICE_NAMES, sonde_proto::DESCRIPTORS)
         .streams(coordinator.streams())
         .immediate(shutdown.immediate.clone())
-        .start(listener, stop.clone(), drain)
-        .await
-        .map_err(|e| (e.to_string(), 1))?;
-    let served = tokio::spawn(server.wait());
+        .start(listener, stop.clone(), drain);
+    let server = server.await.map_err(|e| (e.to_string(), 1))?;
+    let mut served = tokio::spawn(server.wait());
+    tokio::select! {
+        () = shutdown.drain.cancelled() => {}
+        ended = &mut served => return Err((format!("the server ended by itself: {ended:?}"), 1)),
+    }
     let orderly = async {
-        shutdown.drain.cancelled().await;
         // Watchers see the ends of running visits: the server goes on while they drain.
         coordinator.drain(drain).await;
         stop.cancel();
         let ended = served.await;
         coordinator.close().await;
-        match ended {
-            Ok(Ok(_)) => Ok(ExitCode::SUCCESS),
-            Ok(Err(error)) => Err((error.to_string(), 1)),
-            Err(error) => Err((error.to_string(), 1)),
-        }
+        let well = ended.is_ok_and(|served| served.is_ok());
+        well.then_some(ExitCode::SUCCESS).ok_or(("the server did not end well".to_owned(), 1))
     };
     tokio::select! {
         ended = orderly => ended,

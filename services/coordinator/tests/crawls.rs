@@ -1,4 +1,5 @@
 //! Crawls from their making to their end, against scripted neighbours.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod scripted;
 
 use std::{collections::HashSet, time::Duration};

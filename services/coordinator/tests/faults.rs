@@ -1,4 +1,5 @@
 //! Lost streams, restarted services, crashed coordinators.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod scripted;
 
 use std::{collections::HashMap, time::Duration};

@@ -1,4 +1,5 @@
 //! The binary, killed and stopped.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod scripted;
 
 use std::{

@@ -49,7 +49,7 @@ impl Drop for CallerGuard {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let engine = self.engine.clone();
-            runtime.spawn(async move { engine.send(cancel).await });
+            runtime.spawn(async move { engine.send(*cancel).await });
         }
     }
 }

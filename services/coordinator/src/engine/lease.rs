@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     schedule::{Assignment, Candidate, CrawlLoad, FreeSlot, Problem, schedule},
-    store::{CrawlKind, CrawlRow, NewAttempt, StoreError, Tx, VisitRow, crawl_key, due_visits, next_due},
+    store::{
+        CrawlKey, CrawlKind, CrawlRow, NewAttempt, StoreError, Tx, VisitRow, crawls_by_key, due_visits,
+        next_due,
+    },
     visit::{Event, apply},
 };
 
@@ -100,6 +103,11 @@ impl Engine {
 pub(super) fn lease(tx: &mut Tx<'_>, input: &LeaseInput, now_us: i64) -> Result<Leased, StoreError> {
     let (mut slots, mut places) = (input.slots.clone(), input.places.clone());
     let (mut crawls, mut sites) = (input.crawls.clone(), (*input.sites).clone());
+    // As they are after what this round did before: one may have been paused by its failures.
+    let keys: Vec<CrawlKey> = crawls.iter().map(|c| c.key).collect();
+    let mut open = crawls_by_key(tx.conn(), &keys)?;
+    open.retain(|row| row.state == CrawlState::Running);
+    crawls.retain(|c| open.iter().any(|row| row.key == c.key));
     let mut leased = Leased::default();
     loop {
         let mut rows: Vec<VisitRow> = Vec::new();
@@ -126,7 +134,7 @@ pub(super) fn lease(tx: &mut Tx<'_>, input: &LeaseInput, now_us: i64) -> Result<
             let crawl = crawls.iter_mut().find(|c| c.key == row.crawl);
             crawl.into_iter().for_each(|c| c.running += 1);
             sites.begin(&row.site);
-            leased.leases.push(write_lease(tx, row, slots[*slot].browser_id, &places[*slot], now_us)?);
+            leased.leases.push(write_lease(tx, row, &open, slots[*slot].browser_id, &places[*slot], now_us)?);
         }
         let mut taken: Vec<usize> = assignments.iter().map(|a| a.slot).collect();
         taken.sort_unstable_by(|a, b| b.cmp(a));
@@ -157,12 +165,13 @@ fn candidate(row: &VisitRow) -> Candidate {
 fn write_lease(
     tx: &mut Tx<'_>,
     row: &VisitRow,
+    crawls: &[CrawlRow],
     browser_id: u32,
     (endpoint, instance_id): &(String, String),
     now_us: i64,
 ) -> Result<Lease, StoreError> {
-    let crawl: CrawlRow = crawl_key(tx.conn(), row.crawl)?
-        .ok_or_else(|| StoreError::Damaged(format!("crawl {}, which is gone,", row.crawl.0)))?;
+    let crawl = crawls.iter().find(|crawl| crawl.key == row.crawl);
+    let crawl = crawl.ok_or_else(|| StoreError::Damaged(format!("crawl {}, not asked for,", row.crawl.0)))?;
     let (fence, visit_id) = (tx.next_fence()?, VisitId::random().get());
     let policy = policy_of(&crawl.spec, crawl.kind);
     let (machine, _) = apply(&row.machine, Event::Leased { fence, browser_id }, &policy, now_us, 0.0)
@@ -192,9 +201,9 @@ fn write_lease(
     };
     let running = Running {
         crawl: row.crawl,
-        crawl_id: crawl.crawl_id,
+        crawl_id: crawl.crawl_id.clone(),
         kind: crawl.kind,
-        spec: crawl.spec,
+        spec: crawl.spec.clone(),
         visit_no: row.visit_no,
         url: row.url.clone(),
         site: row.site.clone(),

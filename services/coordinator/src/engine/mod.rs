@@ -136,9 +136,9 @@ impl EngineHandle {
     }
 
     /// The message back when the engine is busy.
-    pub fn try_send(&self, msg: Msg) -> Result<(), Msg> {
+    pub fn try_send(&self, msg: Msg) -> Result<(), Box<Msg>> {
         self.0.try_send(msg).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(msg) | mpsc::error::TrySendError::Closed(msg) => msg,
+            mpsc::error::TrySendError::Full(msg) | mpsc::error::TrySendError::Closed(msg) => Box::new(msg),
         })
     }
 }

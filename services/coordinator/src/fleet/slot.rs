@@ -393,7 +393,7 @@ impl SlotTask {
     /// Without waiting: a busy engine must not keep leases from being extended.
     fn tell_started(&mut self, event: BrowserEvent) {
         let told = self.deps.engine.try_send(Msg::BrowserEvent { browser_id: self.browser_id, event });
-        if let Err(Msg::BrowserEvent { event, .. }) = told {
+        if let Err(Msg::BrowserEvent { event, .. }) = told.map_err(|msg| *msg) {
             self.unheard = Some(event);
         }
     }

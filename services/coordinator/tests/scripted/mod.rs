@@ -167,12 +167,13 @@ pub async fn assert_one_outcome_each(world: &World, client: &mut Client, crawl_i
         }
     }
     assert_eq!(ended, (1..=visits).map(|n| (n, 1)).collect(), "one VisitEnded each");
-    let kept = world.storage.kept.lock().unwrap();
+    let rows = |n| {
+        let kept = world.storage.kept.lock().unwrap();
+        kept.outcomes.get(&(crawl_id.to_owned(), n)).map_or(0, Vec::len)
+    };
     for n in 1..=visits {
-        let rows = kept.outcomes.get(&(crawl_id.to_owned(), n)).map_or(0, Vec::len);
-        assert_eq!(rows, 1, "visit {n} has {rows} different outcomes at storage");
+        assert_eq!(rows(n), 1, "visit {n}: different outcomes at storage");
     }
-    drop(kept);
     let crawl = crawl(client, crawl_id).await;
     assert_eq!(crawl.state(), CrawlState::Ended);
     let counts = crawl.counts.unwrap();
