@@ -43,6 +43,9 @@ pub struct Drained {
     pub took: Duration,
 }
 
+/// Listed by reflection besides the services of `names`.
+const HEALTH: &str = "grpc.health.v1.Health";
+
 /// What to serve. See [`serve`] for the short form.
 pub struct ServerBuilder {
     routes: Routes,
@@ -96,9 +99,12 @@ impl ServerBuilder {
             health.set_service_status(name, ServingStatus::Serving).await;
         }
         let reflection = || {
-            tonic_reflection::server::Builder::configure()
+            let builder = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(&self.descriptor_set)
+                .with_service_name(HEALTH);
+            // The set describes the whole contract: what is not named here would be listed and not be there.
+            self.names.iter().fold(builder, |builder, name| builder.with_service_name(name))
         };
         let router = limited_server()
             .layer(trace::Trace(stats.clone()))
