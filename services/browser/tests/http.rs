@@ -372,7 +372,7 @@ async fn visit(site: &Site) -> (Rows, HashMap<String, Bytes>, Vec<Row>) {
     visit
         .until(|tracker, rows| {
             let recorded = |path: &&str| rows.requests.iter().any(|r| r.url.ends_with(*path));
-            last.iter().all(recorded) && tracker.open_requests() == 0
+            last.iter().all(recorded) && tracker.unended_requests() == 0
         })
         .await;
     let main = visit.tracker.main_document().unwrap().clone();

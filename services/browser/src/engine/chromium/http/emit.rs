@@ -193,7 +193,9 @@ impl HttpTracker {
             let row = rows::response(&shared, reply, fate);
             self.record(reply.at_us, Row::HttpResponse(row));
         }
-        if let Ending::Failed(failure) = ending {
+        if let Ending::Failed(failure) = ending
+            && !is_ours(&failure)
+        {
             let row = rows::failure(&self.shared(exchange, at), &failure);
             self.record(failure.at_us, Row::HttpFailure(row));
         }
@@ -336,6 +338,11 @@ impl HttpTracker {
         let end = (0..=keep.min(payload.len())).rev().find(|at| payload.is_char_boundary(*at)).unwrap_or(0);
         (payload[..end].to_owned(), bytes as i64)
     }
+}
+
+/// We keep requests from leaving once the visit is over: they belong to no visit.
+fn is_ours(failure: &Failure) -> bool {
+    failure.blocked_reason.as_deref() == Some("inspector")
 }
 
 fn is_bodiless(hop: &Hop) -> bool {

@@ -256,6 +256,10 @@ impl Exchange {
         self.end.is_none() && !self.session_gone && kind.is_some_and(|k| !super::resource::never_ends(k))
     }
 
+    pub fn awaits_reply(&self) -> bool {
+        self.hops.last().is_some_and(|hop| hop.reply.is_none())
+    }
+
     /// Takes the hop's ExtraInfo events. False: they are still to come. With `waive` nothing is waited for.
     pub fn claim(&mut self, at: usize, waive: bool) -> bool {
         let is_last = at + 1 == self.hops.len();

@@ -194,8 +194,14 @@ impl HttpTracker {
         self.main.as_ref()
     }
 
-    /// Requests under way that will end by themselves: no WebSockets, EventSources or media.
+    /// Requests that wait for their response: no WebSockets, EventSources or media. A body under way shows in
+    /// [`Self::last_activity_us`]; one that its page never reads would stay open for ever.
     pub fn open_requests(&self) -> usize {
+        self.exchanges.values().filter(|e| e.is_open() && e.awaits_reply()).count()
+    }
+
+    /// Requests whose end is not known yet, bodies included.
+    pub fn unended_requests(&self) -> usize {
         self.exchanges.values().filter(|e| e.is_open()).count()
     }
 
