@@ -112,6 +112,12 @@ impl Slot {
 
     /// Asks for a visit.
     pub async fn begin(&mut self, url: &str, instruments: Instruments, commands: Vec<Step>) {
+        let command = |step| Command { step: Some(step), ..Command::default() };
+        self.begin_commands(url, instruments, commands.into_iter().map(command).collect()).await;
+    }
+
+    /// Asks for a visit of commands with timeouts of their own.
+    pub async fn begin_commands(&mut self, url: &str, instruments: Instruments, commands: Vec<Command>) {
         self.visits += 1;
         let attempt = AttemptContext {
             visit_id: (i64::from(self.slot) + 1) << 40 | self.visits,
@@ -122,8 +128,6 @@ impl Slot {
             browser_id: self.slot + 1,
             site_rank: None,
         };
-        let commands =
-            commands.into_iter().map(|step| Command { step: Some(step), ..Command::default() }).collect();
         let run = Run {
             attempt: Some(attempt),
             sequence: Some(CommandSequence { url: url.to_owned(), commands }),

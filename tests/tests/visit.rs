@@ -156,7 +156,8 @@ async fn network_errors_have_the_browsers_code() {
         let failure = result.failure.unwrap();
         assert_eq!(failure.retry(), retry);
         assert_eq!(failure.net_error, format!("net::ERR_{code}"));
-        assert!(result.seal.unwrap().complete);
+        let seal = result.seal.unwrap();
+        assert!(seal.complete, "{seal:?}");
     }
     // A bare host: https cannot connect, http can.
     let bare = rig.page("static-small", "t3").replace("http://", "");

@@ -6,10 +6,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sonde_browser::Config;
 use sonde_browser::engine::chromium::Chromium;
 use sonde_browser::engine::{Browser, Engine, Fate, LaunchSpec, Progress, Scripts, Visit, VisitSetup};
 use sonde_browser::uplink::{AttemptUplink, Bounds, SealParts, Uplink};
-use sonde_browser::Config;
 use sonde_proto::record::v1::SiteVisit;
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{BrowserSpec, Command, CommandStatus, GetCommand, Instruments};
@@ -82,9 +82,14 @@ async fn every_producer_declares_its_stream() {
         assert_eq!(report.http_status, 200);
         assert!(visit.instruments_ready_at_us() < visit.navigation_start_at_us());
         let ending = visit.finish(Instant::now() + SOON).await;
-        assert_eq!((ending.devtools.as_deref(), ending.incomplete_reason.as_str()), (Some(""), ""), "{ending:?}");
+        assert_eq!(
+            (ending.devtools.as_deref(), ending.incomplete_reason.as_str()),
+            (Some(""), ""),
+            "{ending:?}"
+        );
         uplink.flushed(Instant::now() + SOON).await.unwrap();
-        let parts = SealParts { devtools: ending.devtools, sessions: ending.sessions, ..SealParts::default() };
+        let parts =
+            SealParts { devtools: ending.devtools, sessions: ending.sessions, ..SealParts::default() };
         let seal = uplink.seal(parts, Instant::now() + SOON).await.unwrap();
         assert!(seal.complete, "{:?}", rig.storage.kept().seals[&visit_id]);
         let streams = rig.storage.kept().seals[&visit_id].streams.clone();

@@ -8,6 +8,7 @@ use sonde_proto::browser::v1::{
     SessionResponse, session_request, session_response,
 };
 use sonde_proto::visit::v1::{AttemptResult, CommandResult, Failure, Phase};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::Status;
@@ -479,9 +480,11 @@ impl Actor {
 
     fn tell(&mut self, message: session_response::Message) {
         let Some(session) = &self.session else { return };
-        if session.out.try_send(Ok(SessionResponse { message: Some(message) })).is_err() {
-            // Gone, or not reading: Attach tells all of it again.
-            tracing::warn!(slot = self.options.slot, "a session does not read; it is dropped");
+        if let Err(error) = session.out.try_send(Ok(SessionResponse { message: Some(message) })) {
+            // Attach tells all of it again.
+            if matches!(error, TrySendError::Full(_)) {
+                tracing::warn!(slot = self.options.slot, "a session does not read; it is dropped");
+            }
             self.session = None;
         }
     }

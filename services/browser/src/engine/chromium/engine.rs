@@ -33,11 +33,19 @@ struct RunDir {
 impl RunDir {
     fn prepare(given: Option<PathBuf>) -> Result<Self, StartError> {
         let ours = given.is_none();
-        let new = || std::env::temp_dir().join(format!("sonde_{}", uuid::Uuid::new_v4().simple()));
+        let new = || std::env::temp_dir().join(format!("sonde_{:08x}", rand::random::<u32>()));
         let path = given.unwrap_or_else(new);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|source| StartError::RunDir { dir: path.clone(), source })?;
         Ok(Self { path, ours })
+    }
+}
+
+impl RunDir {
+    /// `None` where the path of Chromium's socket would be longer than a socket's may be.
+    fn for_sockets(&self) -> Option<String> {
+        const LONGEST: usize = 108 - "/org.chromium.Chromium.XXXXXX/SingletonSocket".len() - 1;
+        self.path.to_str().filter(|path| path.len() <= LONGEST).map(str::to_owned)
     }
 }
 
@@ -56,7 +64,7 @@ pub struct Chromium {
     executable: Option<PathBuf>,
     no_sandbox: bool,
     launch_timeout: Duration,
-    run_dir: RunDir,
+    run_dir: Arc<RunDir>,
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
     uplink: Uplink,
@@ -66,7 +74,7 @@ impl Chromium {
     /// # Errors
     /// When the directory for profiles cannot be made.
     pub fn new(config: &Config, uplink: Uplink) -> Result<Self, StartError> {
-        let run_dir = RunDir::prepare(config.run_dir.clone())?;
+        let run_dir = Arc::new(RunDir::prepare(config.run_dir.clone())?);
         let extension = locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string());
         if let Err(error) = &extension {
             tracing::warn!(%error, "only HTTP can be recorded");
@@ -94,6 +102,8 @@ impl Chromium {
             },
             languages: spec.languages.clone(),
             extra_args: spec.extra_flags.clone(),
+            // What a killed browser leaves among the temporary files goes with our directory.
+            env: self.run_dir.for_sockets().map(|dir| ("TMPDIR".to_owned(), dir)).into_iter().collect(),
             deadline: self.launch_timeout,
             ..ChromiumOptions::default()
         };
@@ -133,6 +143,7 @@ impl Chromium {
         let missing = self.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
             extension: extension.ok_or(missing),
+            _run_dir: self.run_dir.clone(),
             connection,
             exited: browser.process().clone(),
             browser: Mutex::new(Some(browser)),
@@ -243,6 +254,7 @@ pub(super) struct Running {
     pub extension: Result<Extension, Option<String>>,
     pub setups: Setups,
     pub ids: RequestIds,
+    _run_dir: Arc<RunDir>,
 }
 
 impl Browser for Running {
@@ -272,6 +284,8 @@ impl Browser for Running {
     fn close(self: Arc<Self>, grace: Duration) -> BoxFuture<'static, ()> {
         let browser = self.browser.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
+            // Its directories go after its processes.
+            let _directories = self;
             let Some(browser) = browser else { return };
             let closed = browser.close(grace).await;
             if !closed.process.sweep.survivors.is_empty() {

@@ -151,13 +151,16 @@ pub(super) struct Attendance {
 
 impl Drop for Attendance {
     fn drop(&mut self) {
-        let visit_id = self.uplink.visit_id();
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&visit_id);
-        self.relay.end_visit(visit_id);
+        self.unroute();
+        self.relay.end_visit(self.uplink.visit_id());
     }
 }
 
 impl Attendance {
+    fn unroute(&self) {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.uplink.visit_id());
+    }
+
     /// The tab and window of the visit's page, once the recorders of its frame have answered.
     pub async fn ready(&self, deadline: Instant) -> Result<(i64, i64), RelayError> {
         let ready = self.relay.wait_ready(self.uplink.visit_id(), deadline).await?;
@@ -172,6 +175,8 @@ impl Attendance {
             let stream = StreamId(claim.stream);
             self.uplink.received(stream, claim.last_ordinal, deadline).await.map_err(|e| e.to_string())?;
         }
+        // What the page does from now on is after the end of the visit.
+        self.unroute();
         Ok(claims)
     }
 }

@@ -133,9 +133,13 @@ impl ChromiumVisit {
         let Some(mut traffic) = self.traffic.clone() else {
             return self.until("the network to be idle", deadline, |s| s.idle).await;
         };
+        let progress = self.progress.clone();
         let idle = async {
             loop {
                 let seen = *traffic.borrow_and_update();
+                if seen.open > 0 {
+                    progress.detail(format!("waiting for {} requests", seen.open));
+                }
                 let quiet = u64::try_from(wall_us() - seen.last_activity_us).unwrap_or(0);
                 let left = IDLE.saturating_sub(Duration::from_micros(quiet));
                 if seen.open == 0 && left.is_zero() {

@@ -189,8 +189,6 @@ impl Recorder {
         let Some(session) = &event.session else { return Ok(()) };
         let age = i64::try_from(event.received_at.elapsed().as_micros()).unwrap_or(0);
         let actions = self.tracker.on_event(session, &event.method, &event.params, wall_us() - age);
-        let traffic = self.traffic();
-        self.traffic.send_if_modified(|seen| std::mem::replace(seen, traffic) != traffic);
         self.act(actions).await
     }
 
@@ -217,6 +215,8 @@ impl Recorder {
     }
 
     async fn act(&mut self, actions: Vec<Action>) -> Result<(), UplinkError> {
+        let traffic = self.traffic();
+        self.traffic.send_if_modified(|seen| std::mem::replace(seen, traffic) != traffic);
         for action in actions {
             let (fetcher, room) = (self.fetcher.clone(), self.room.clone());
             match action {
