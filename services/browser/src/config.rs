@@ -55,8 +55,8 @@ pub enum Prestart {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 7420 },
-            storage: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 7410 },
+            listen: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 7402 },
+            storage: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 7401 },
             slots: 1,
             executable: None,
             no_sandbox: false,

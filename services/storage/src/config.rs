@@ -32,7 +32,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: Endpoint::Tcp { host: "127.0.0.1".into(), port: 7402 },
+            listen: Endpoint::Tcp { host: "127.0.0.1".into(), port: 7401 },
             data_dir: "sonde-data".into(),
             drain: Duration::from_secs(10),
             max_blob_bytes: 1 << 30,
