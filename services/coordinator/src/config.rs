@@ -32,8 +32,8 @@ impl Default for Config {
         Self {
             listen: tcp(7400),
             data_dir: PathBuf::from("sonde-data/coordinator"),
-            storage: tcp(7402),
-            browsers: vec![tcp(7420)],
+            storage: tcp(7401),
+            browsers: vec![tcp(7402)],
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             failure_limit: 0,
