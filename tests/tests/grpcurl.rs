@@ -26,7 +26,8 @@ fn start(world: &World, at: At<'_>, flags: &[&str], rest: &[&str]) -> Running {
     let address = match at {
         At::Tcp(authority) => authority,
         At::Unix(path) => {
-            arguments.push("-unix=true");
+            // Without it grpcurl names the server by the path, which is no name of a host that HTTP/2 takes.
+            arguments.extend(["-unix=true", "-authority", "localhost"]);
             path.to_str().unwrap()
         }
     };
