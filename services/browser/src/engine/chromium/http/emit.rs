@@ -90,7 +90,7 @@ impl HttpTracker {
                     return false;
                 }
                 exchange.answer_late(at);
-                if !exchange.was_refused(at) {
+                if !exchange.was_withheld(at) {
                     self.emit_request(exchange, at);
                 }
                 exchange.requests_done = at + 1;

@@ -157,9 +157,9 @@ impl End {
         matches!(self, Self::Failed(failure) if failure.canceled)
     }
 
-    /// Whether the browser refused to send it at all, unless a header on the wire says otherwise.
-    fn is_refused(&self) -> bool {
-        matches!(self, Self::Failed(f) if f.blocked_reason.is_some() || f.cors_error.is_some())
+    /// Whether the browser kept it from being sent, unless a header on the wire says otherwise.
+    fn is_withheld(&self) -> bool {
+        matches!(self, Self::Failed(f) if f.canceled || f.blocked_reason.is_some() || f.cors_error.is_some())
     }
 }
 
@@ -299,11 +299,12 @@ impl Exchange {
         true
     }
 
-    /// Whether the browser itself kept the hop from being sent (CSP, mixed content, a failed preflight).
-    pub fn was_refused(&self, at: usize) -> bool {
+    /// Whether the browser itself kept the hop from being sent (CSP, mixed content, a failed preflight, a page
+    /// that went before it).
+    pub fn was_withheld(&self, at: usize) -> bool {
         let hop = &self.hops[at];
         let last = at + 1 == self.hops.len();
-        last && hop.sent.is_none() && hop.reply.is_none() && self.end.as_ref().is_some_and(End::is_refused)
+        last && hop.sent.is_none() && hop.reply.is_none() && self.end.as_ref().is_some_and(End::is_withheld)
     }
 
     /// The answer to a request whose page was gone when it came, from its ExtraInfo.
