@@ -157,7 +157,10 @@ pub async fn run(job: Job) {
                 };
                 match uplink.seal(parts, deadline).await {
                     Ok(seal) => Event::Sealed(seal),
-                    Err(error) => Event::NotSealed(error.failure()),
+                    Err(error) => {
+                        tracing::error!(visit_id = context.visit_id, %error, "an attempt could not be sealed");
+                        Event::NotSealed(error.failure())
+                    }
                 }
             }
             Action::End => break,

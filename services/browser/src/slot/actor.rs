@@ -130,7 +130,7 @@ impl Actor {
             }
             Message::Request { session, message } => {
                 if self.session.as_ref().is_some_and(|s| s.number == session) {
-                    self.on_request(message);
+                    self.on_request(*message);
                 }
             }
             Message::Gone { session, clean } => {

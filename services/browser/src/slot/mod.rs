@@ -49,7 +49,7 @@ enum Message {
     },
     Request {
         session: u64,
-        message: session_request::Message,
+        message: Box<session_request::Message>,
     },
     /// The caller's stream ended: cleanly, or not.
     Gone {
@@ -92,7 +92,7 @@ impl Slot {
 
     /// A request of a session; `false` when the slot has ended.
     pub async fn request(&self, session: u64, message: session_request::Message) -> bool {
-        self.mailbox.send(Message::Request { session, message }).await.is_ok()
+        self.mailbox.send(Message::Request { session, message: Box::new(message) }).await.is_ok()
     }
 
     /// The caller's stream has ended.
