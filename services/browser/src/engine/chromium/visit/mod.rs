@@ -39,8 +39,10 @@ use warden::{PageState, Warden};
 /// Events of one visit that may wait for their recorder.
 const QUEUED: Limits = Limits { events: 200_000, bytes: 128 << 20 };
 
-/// Time for the frames of a page to hand over what they recorded.
+/// Time for the sessions of a page to answer.
 const SILENT: Duration = Duration::from_secs(2);
+/// Time for the frames of a page to hand over what they recorded: hundreds of thousands of calls, on a busy machine.
+const HAND_OVER: Duration = Duration::from_secs(10);
 /// The same, when the page did not answer before.
 const SILENT_STUCK: Duration = Duration::from_millis(500);
 
@@ -289,7 +291,7 @@ impl ChromiumVisit {
         if let Some(attendance) = &self.attendance {
             let alive = self.browser.connection.close_reason().is_none();
             self.progress.detail("waiting for the extension");
-            let frames = if self.stuck { SILENT_STUCK } else { SILENT };
+            let frames = if self.stuck { SILENT_STUCK } else { HAND_OVER };
             match alive {
                 true => match attendance.flush(frames, deadline).await {
                     Ok(claims) => ending.sessions = claims,
