@@ -167,11 +167,11 @@ impl World {
         self.processes().into_iter().find(|p| p.name() == name)
     }
 
-    /// R14: waits until no process, profile or socket of this world is left.
+    /// Waits until no process of this world is left.
     ///
     /// # Panics
-    /// When something is left at the deadline.
-    pub async fn assert_nothing_left(&self, within: Duration) {
+    /// When one is left at the deadline.
+    pub async fn assert_no_process_left(&self, within: Duration) {
         let end = Instant::now() + within;
         loop {
             let left = self.processes();
@@ -181,6 +181,14 @@ impl World {
             assert!(Instant::now() < end, "processes are left after {within:?}: {left:#?}");
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// R14: waits until no process of this world is left, and neither is a profile or a socket.
+    ///
+    /// # Panics
+    /// When something is left at the deadline.
+    pub async fn assert_nothing_left(&self, within: Duration) {
+        self.assert_no_process_left(within).await;
         let mut files = Vec::new();
         list(&self.path().join("tmp"), &mut files);
         assert!(files.is_empty(), "temporary files are left: {files:#?}");

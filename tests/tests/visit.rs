@@ -12,8 +12,8 @@ use sonde_proto::browser::v1::BrowserEventKind;
 use sonde_proto::browser::v1::session_response::Message as Told;
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{
-    AttemptResult, BrowseCommand, Command, CommandStatus, DumpPageSourceCommand, GetCommand, ImageFormat, Instruments, LoadPolicy, Outcome,
-    RetryAdvice, ScreenshotCommand, SleepCommand,
+    AttemptResult, BrowseCommand, Command, CommandStatus, DumpPageSourceCommand, GetCommand, ImageFormat,
+    Instruments, LoadPolicy, Outcome, RetryAdvice, ScreenshotCommand, SleepCommand,
 };
 use sonde_site::{Site, SiteOptions};
 use sonde_tests::session::{Browsers, Slot, all_instruments};
@@ -108,9 +108,11 @@ async fn an_instrumented_visit_leaves_rows_in_every_table() {
     assert_eq!(rig.count("incomplete_visits", visit), 0);
     let db = rig.db();
     let (ready, navigated): (i64, i64) = db
-        .query_row("SELECT instruments_ready_at, navigation_start_at FROM visit_seals WHERE visit_id = ?1", [visit], |r| {
-            Ok((r.get(0)?, r.get(1)?))
-        })
+        .query_row(
+            "SELECT instruments_ready_at, navigation_start_at FROM visit_seals WHERE visit_id = ?1",
+            [visit],
+            |r| Ok((r.get(0)?, r.get(1)?)),
+        )
         .unwrap();
     assert!(ready < navigated);
     let source = |cause: &str| -> i64 {
@@ -230,7 +232,8 @@ async fn a_killed_browser_is_a_crash_and_is_replaced() {
 #[tokio::test]
 async fn browse_follows_links_and_stores_its_seed() {
     let mut rig = Rig::start().await;
-    let browse = Step::Browse(BrowseCommand { num_links: Some(2), seed: Some(7), ..BrowseCommand::default() });
+    let browse =
+        Step::Browse(BrowseCommand { num_links: Some(2), seed: Some(7), ..BrowseCommand::default() });
     let result = rig.slot.visit(&rig.page("navigation", "b1"), all_instruments(), vec![browse]).await;
     assert_eq!(result.outcome(), Outcome::Ok, "{result:#?}");
     let sql = "SELECT arguments FROM crawl_history WHERE visit_id = ?1";

@@ -241,7 +241,13 @@ pub struct UpArgs {
 #[derive(Clone, Debug, Parser)]
 pub struct ServerArgs {
     /// Address of the coordinator
-    #[arg(long, value_name = "ENDPOINT", env = "SONDE_SERVER", default_value = "http://127.0.0.1:7400", global = true)]
+    #[arg(
+        long,
+        value_name = "ENDPOINT",
+        env = "SONDE_SERVER",
+        default_value = "http://127.0.0.1:7400",
+        global = true
+    )]
     pub server: String,
     /// Print JSON lines
     #[arg(long, global = true, action = ArgAction::SetTrue)]

@@ -49,7 +49,10 @@ pub async fn run(args: CrawlArgs) -> Result<u8, CliError> {
     let shutdown = on_signals()?;
     let (crawl, ended) = follow(&args, &channel, spec, &mut lists, &shutdown).await?;
     if !ended {
-        eprintln!("the crawl goes on at {endpoint}; watch it: sonde crawls watch {} --server {endpoint}", crawl.id);
+        eprintln!(
+            "the crawl goes on at {endpoint}; watch it: sonde crawls watch {} --server {endpoint}",
+            crawl.id
+        );
         return Ok(EXIT_INTERRUPTED);
     }
     println!("Crawl: {} at {endpoint}", crawl.id);
@@ -85,7 +88,12 @@ fn spec(args: &CrawlArgs) -> Result<CrawlSpec, CliError> {
     })
 }
 
-async fn embedded(args: &CrawlArgs, settings: Settings, spec: CrawlSpec, mut lists: Lists) -> Result<u8, CliError> {
+async fn embedded(
+    args: &CrawlArgs,
+    settings: Settings,
+    spec: CrawlSpec,
+    mut lists: Lists,
+) -> Result<u8, CliError> {
     let shutdown = on_signals()?;
     let services = tokio::select! {
         started = Embedded::start(settings, &args.config.log) => started?,
@@ -163,7 +171,9 @@ async fn follow(
     }
     let tally = Tally::new(&crawl.counts.clone().unwrap_or_default());
     if crawl.state() == CrawlState::Ended {
-        eprintln!("this list was crawled into this directory before: nothing is left to do (--new begins anew)");
+        eprintln!(
+            "this list was crawled into this directory before: nothing is left to do (--new begins anew)"
+        );
         report::outcomes(&tally, Duration::ZERO);
         return Ok((Followed { id: crawl.crawl_id, failed: tally.failed() }, true));
     }
@@ -178,7 +188,9 @@ async fn follow(
         };
         match seen {
             Seen::Event(event) => progress.event(&event),
-            Seen::Lost(why) => progress.note(&format!("the coordinator does not answer ({why}); trying again")),
+            Seen::Lost(why) => {
+                progress.note(&format!("the coordinator does not answer ({why}); trying again"))
+            }
             Seen::End => break true,
         }
     };

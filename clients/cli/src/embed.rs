@@ -33,7 +33,8 @@ impl Settings {
         let mut problems = Vec::new();
         let storage = section::<sonde_storage::Config>("storage", file, &env, &overrides, &mut problems);
         let browsers = section::<sonde_browser::Config>("browser", file, &env, &overrides, &mut problems);
-        let coordinator = section::<sonde_coordinator::Config>("coordinator", file, &env, &overrides, &mut problems);
+        let coordinator =
+            section::<sonde_coordinator::Config>("coordinator", file, &env, &overrides, &mut problems);
         let (Some(mut storage), Some(mut browsers), Some(mut coordinator), true) =
             (storage, browsers, coordinator, problems.is_empty())
         else {
@@ -158,7 +159,9 @@ impl Embedded {
         let services = Coordinator::start(settings.coordinator.value, storage.clone(), fleet, cancel)
             .await
             .map_err(|e| failed(&e))?;
-        servers.push(serve(&coordinator_at, &inproc, services.routes(), sonde_coordinator::SERVICE_NAMES).await?);
+        servers.push(
+            serve(&coordinator_at, &inproc, services.routes(), sonde_coordinator::SERVICE_NAMES).await?,
+        );
         Ok(Self {
             coordinator: connect(&coordinator_at, &inproc)?,
             storage,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sonde_proto::visit::v1::{
-    BrowseCommand, BrowserSpec, Command, DumpPageSourceCommand, GetCommand, Instruments, Isolation, LoadPolicy,
-    ScreenshotCommand, ThirdPartyCookies, command::Step,
+    BrowseCommand, BrowserSpec, Command, DumpPageSourceCommand, GetCommand, Instruments, Isolation,
+    LoadPolicy, ScreenshotCommand, ThirdPartyCookies, command::Step,
 };
 
 use crate::args::{IsolationArg, Load, ThirdParty, VisitSetup};
@@ -25,7 +25,8 @@ pub fn instruments(setup: &VisitSetup) -> Result<Instruments, CliError> {
         match word {
             "none" => {}
             "all" => {
-                (chosen.http, chosen.cookies, chosen.javascript, chosen.navigations) = (true, true, true, true);
+                (chosen.http, chosen.cookies, chosen.javascript, chosen.navigations) =
+                    (true, true, true, true);
             }
             "http" => chosen.http = true,
             "cookies" => chosen.cookies = true,
@@ -39,7 +40,9 @@ pub fn instruments(setup: &VisitSetup) -> Result<Instruments, CliError> {
         }
     }
     if !chosen.save_content.is_empty() && !chosen.http {
-        return Err(CliError::Input("--save-content needs the http instrument: add it to --instruments".to_owned()));
+        return Err(CliError::Input(
+            "--save-content needs the http instrument: add it to --instruments".to_owned(),
+        ));
     }
     Ok(chosen)
 }
@@ -82,7 +85,11 @@ pub fn commands(setup: &VisitSetup) -> Vec<Command> {
     };
     let links = setup.browse.unwrap_or(0);
     let time = setup.timeout + (setup.dwell + Duration::from_secs(if links > 0 { 30 } else { 0 })) * links;
-    let mut all = vec![Command { timeout: Some(proto_duration(time + setup.dwell)), step: Some(page), ..Command::default() }];
+    let mut all = vec![Command {
+        timeout: Some(proto_duration(time + setup.dwell)),
+        step: Some(page),
+        ..Command::default()
+    }];
     let mut add = |step| all.push(Command { step: Some(step), ..Command::default() });
     if setup.screenshot {
         add(Step::Screenshot(ScreenshotCommand::default()));

@@ -19,7 +19,8 @@ pub fn std_duration(duration: Option<prost_types::Duration>) -> Duration {
 
 /// Text that came from a page or a list, safe for a terminal and cut to `width` characters.
 pub fn shown(text: &str, width: usize) -> String {
-    let mut clean: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(width + 1).collect();
+    let mut clean: String =
+        text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(width + 1).collect();
     if clean.chars().count() > width {
         clean = clean.chars().take(width.saturating_sub(1)).chain(['…']).collect();
     }

@@ -60,8 +60,9 @@ impl Lists {
                 stdin = true;
                 continue;
             }
-            let file = File::open(path)
-                .map_err(|e| CliError::Input(format!("the site list {} cannot be read: {e}", path.display())))?;
+            let file = File::open(path).map_err(|e| {
+                CliError::Input(format!("the site list {} cannot be read: {e}", path.display()))
+            })?;
             opened.files.push((path.display().to_string(), file));
         }
         if stdin {
@@ -71,7 +72,8 @@ impl Lists {
         }
         if opened.urls.is_empty() && opened.files.is_empty() {
             return Err(CliError::Input(
-                "nothing to visit: give URLs, --list FILE, or - for standard input (sonde crawl --help)".to_owned(),
+                "nothing to visit: give URLs, --list FILE, or - for standard input (sonde crawl --help)"
+                    .to_owned(),
             ));
         }
         Ok(opened)
@@ -146,10 +148,12 @@ fn parse_line(line: &[u8], place: impl Fn() -> String) -> Option<Result<Site, Ba
         };
     }
     match text.split_once(',') {
-        Some((rank, domain)) if !rank.is_empty() && rank.bytes().all(|b| b.is_ascii_digit()) => match rank.parse() {
-            Ok(rank) => Some(site(domain.trim().trim_matches('"'), Some(rank), place)),
-            Err(_) => bad(format!("rank {rank} is too large")),
-        },
+        Some((rank, domain)) if !rank.is_empty() && rank.bytes().all(|b| b.is_ascii_digit()) => {
+            match rank.parse() {
+                Ok(rank) => Some(site(domain.trim().trim_matches('"'), Some(rank), place)),
+                Err(_) => bad(format!("rank {rank} is too large")),
+            }
+        }
         _ => Some(site(text, None, place)),
     }
 }
@@ -203,7 +207,10 @@ mod tests {
             let mut seen = Vec::new();
             lists
                 .for_each(|n, line| {
-                    seen.push((n, line.map(|s| s.url).map_err(|b| b.place.rsplit('/').next().map(str::to_owned))));
+                    seen.push((
+                        n,
+                        line.map(|s| s.url).map_err(|b| b.place.rsplit('/').next().map(str::to_owned)),
+                    ));
                     Ok(())
                 })
                 .expect("read");

@@ -9,7 +9,9 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("sonde: the system refuses threads or file descriptors: {error}; raise the limits (ulimit -u, -n)");
+            eprintln!(
+                "sonde: the system refuses threads or file descriptors: {error}; raise the limits (ulimit -u, -n)"
+            );
             return ExitCode::from(1);
         }
     };

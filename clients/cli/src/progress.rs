@@ -201,12 +201,13 @@ impl Progress {
 fn bar_view(tally: &Tally) -> View {
     let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
     let style = |template: &str| {
-        ProgressStyle::with_template(template).expect("the template is a literal that was tried").progress_chars("=> ")
+        ProgressStyle::with_template(template)
+            .expect("the template is a literal that was tried")
+            .progress_chars("=> ")
     };
     let main = bars.add(ProgressBar::new(tally.total).with_style(style("[{bar:30}] {pos}/{len}  {msg}")));
-    let visits = (0..VISIT_LINES)
-        .map(|_| bars.add(ProgressBar::new_spinner().with_style(style("{msg}"))))
-        .collect();
+    let visits =
+        (0..VISIT_LINES).map(|_| bars.add(ProgressBar::new_spinner().with_style(style("{msg}")))).collect();
     View::Bar { bars, main, visits }
 }
 
@@ -223,12 +224,18 @@ mod tests {
     fn a_tally_follows_the_events() {
         let mut tally = Tally::new(&CrawlCounts { total: 1, ..CrawlCounts::default() });
         tally.apply(&event(Event::VisitsAdded(VisitsAdded { count: 2, sealed: true })));
-        tally.apply(&event(Event::AttemptStarted(AttemptStarted { visit_no: 2, ..AttemptStarted::default() })));
+        tally.apply(&event(Event::AttemptStarted(AttemptStarted {
+            visit_no: 2,
+            ..AttemptStarted::default()
+        })));
         assert_eq!((tally.total, tally.running.len()), (3, 1));
         tally.apply(&event(Event::AttemptFailed(AttemptFailed { visit_no: 2, ..AttemptFailed::default() })));
         assert_eq!((tally.retried, tally.running.len()), (1, 0));
         for outcome in [Outcome::Ok, Outcome::Neterror] {
-            tally.apply(&event(Event::VisitEnded(VisitEnded { outcome: outcome.into(), ..VisitEnded::default() })));
+            tally.apply(&event(Event::VisitEnded(VisitEnded {
+                outcome: outcome.into(),
+                ..VisitEnded::default()
+            })));
         }
         assert_eq!((tally.ended(), tally.failed()), (2, 1));
         let (rate, eta) = tally.pace(Duration::from_secs(1));

@@ -35,7 +35,9 @@ pub async fn crawls(args: CrawlsArgs) -> Result<u8, CliError> {
         CrawlsAction::Watch { crawl_id, after, phases } => {
             return watch(client, &crawl_id, after, phases, json, None).await;
         }
-        CrawlsAction::Get { crawl_id } => client.get_crawl(GetCrawlRequest { crawl_id }).await?.into_inner().crawl,
+        CrawlsAction::Get { crawl_id } => {
+            client.get_crawl(GetCrawlRequest { crawl_id }).await?.into_inner().crawl
+        }
         CrawlsAction::Pause { crawl_id } => {
             client.pause_crawl(PauseCrawlRequest { crawl_id }).await?.into_inner().crawl
         }
@@ -149,7 +151,9 @@ pub async fn visits(args: VisitsArgs) -> Result<u8, CliError> {
     let mut client = CrawlServiceClient::new(channel(&args.server)?);
     match args.action {
         VisitsAction::List { crawl_id, outcome } => list_visits(client, crawl_id, outcome, json).await,
-        VisitsAction::Watch { crawl_id, visit_no } => watch(client, &crawl_id, 0, true, json, Some(visit_no)).await,
+        VisitsAction::Watch { crawl_id, visit_no } => {
+            watch(client, &crawl_id, 0, true, json, Some(visit_no)).await
+        }
         VisitsAction::Get { crawl_id, visit_no } => {
             let found = client.get_visit(GetVisitRequest { crawl_id, visit_no }).await?.into_inner();
             if json {
@@ -187,8 +191,13 @@ fn visit_row(visit: &Visit) -> [String; 6] {
     [
         visit.visit_no.to_string(),
         shown(&visit.url, 70),
-        phase.unwrap_or_else(|| visit.state().as_str_name().trim_start_matches("VISIT_STATE_").to_lowercase()),
-        if visit.outcome() == Outcome::Unspecified { String::new() } else { visit.outcome().word().to_owned() },
+        phase
+            .unwrap_or_else(|| visit.state().as_str_name().trim_start_matches("VISIT_STATE_").to_lowercase()),
+        if visit.outcome() == Outcome::Unspecified {
+            String::new()
+        } else {
+            visit.outcome().word().to_owned()
+        },
         visit.attempts.to_string(),
         shown(visit.failure.as_ref().map(|f| f.message.as_str()).unwrap_or_default(), 60),
     ]

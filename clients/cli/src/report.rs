@@ -21,7 +21,12 @@ pub fn outcomes(tally: &Tally, took: Duration) {
     println!("{table}");
     let left = tally.total.saturating_sub(tally.ended());
     let left = if left > 0 { format!(", {left} still to do") } else { String::new() };
-    println!("{} ended in {}{left}; {} were tried again.", count(tally.ended(), "visit"), span(took), tally.retried);
+    println!(
+        "{} ended in {}{left}; {} were tried again.",
+        count(tally.ended(), "visit"),
+        span(took),
+        tally.retried
+    );
 }
 
 /// Prints the rows of a crawl per table, the place of the data and a query.

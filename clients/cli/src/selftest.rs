@@ -34,11 +34,16 @@ const TRAILING: Duration = Duration::from_millis(300);
 
 /// Runs it.
 pub async fn run(args: SelftestArgs) -> Result<u8, CliError> {
-    let pages: Vec<&Page> =
-        PAGES.iter().filter(|p| args.page.as_ref().is_none_or(|text| p.name.contains(text.as_str()))).collect();
+    let pages: Vec<&Page> = PAGES
+        .iter()
+        .filter(|p| args.page.as_ref().is_none_or(|text| p.name.contains(text.as_str())))
+        .collect();
     if pages.is_empty() {
         let names: Vec<_> = PAGES.iter().map(|p| p.name).collect();
-        return Err(CliError::Input(format!("--page: no page's name contains it; the pages: {}", names.join(", "))));
+        return Err(CliError::Input(format!(
+            "--page: no page's name contains it; the pages: {}",
+            names.join(", ")
+        )));
     }
     let temporary = args.out.is_none();
     let out = args
@@ -51,7 +56,8 @@ pub async fn run(args: SelftestArgs) -> Result<u8, CliError> {
         return Ok(0);
     }
     let slots = usize::try_from(settings.browser.value.slots).unwrap_or(1);
-    let shutdown = Shutdown::on_signals().map_err(|e| CliError::Service(format!("signals cannot be handled: {e}")))?;
+    let shutdown =
+        Shutdown::on_signals().map_err(|e| CliError::Service(format!("signals cannot be handled: {e}")))?;
     let services = Embedded::start(settings, &args.config.log).await?;
     let result = tokio::select! {
         result = runs(&args, &pages, slots, &services) => result.map(Some),
@@ -68,7 +74,12 @@ pub async fn run(args: SelftestArgs) -> Result<u8, CliError> {
     })
 }
 
-async fn runs(args: &SelftestArgs, pages: &[&'static Page], slots: usize, services: &Embedded) -> Result<bool, CliError> {
+async fn runs(
+    args: &SelftestArgs,
+    pages: &[&'static Page],
+    slots: usize,
+    services: &Embedded,
+) -> Result<bool, CliError> {
     let mut failed = 0;
     for run in 1..=args.runs {
         let began = Mono::now();
@@ -78,7 +89,8 @@ async fn runs(args: &SelftestArgs, pages: &[&'static Page], slots: usize, servic
         if run == args.runs || !exact {
             report.print();
         }
-        let word = if exact { "recall 1.000 and precision 1.000 on every table" } else { "DIFFERENCES, see above" };
+        let word =
+            if exact { "recall 1.000 and precision 1.000 on every table" } else { "DIFFERENCES, see above" };
         println!("run {run}/{}: {} pages in {}: {word}", args.runs, pages.len(), span(began.elapsed()));
     }
     if args.runs > 1 {
@@ -88,7 +100,12 @@ async fn runs(args: &SelftestArgs, pages: &[&'static Page], slots: usize, servic
 }
 
 /// Visits all pages once, as many at a time as there are browsers.
-async fn one_run(run: u32, pages: &[&'static Page], slots: usize, services: &Embedded) -> Result<Report, CliError> {
+async fn one_run(
+    run: u32,
+    pages: &[&'static Page],
+    slots: usize,
+    services: &Embedded,
+) -> Result<Report, CliError> {
     let site = Site::start(SiteOptions::default()).await.map_err(|e| CliError::Service(e.to_string()))?;
     let site = std::sync::Arc::new(site);
     let mut waiting: Vec<_> = pages.iter().copied().rev().collect();
@@ -106,7 +123,8 @@ async fn one_run(run: u32, pages: &[&'static Page], slots: usize, services: &Emb
             });
         }
         let Some(done) = running.join_next().await else { break };
-        let (page, token, outcome) = done.map_err(|e| CliError::Service(format!("a visit's task failed: {e}")))?;
+        let (page, token, outcome) =
+            done.map_err(|e| CliError::Service(format!("a visit's task failed: {e}")))?;
         report.add(page, &token, outcome, &site, &services.data_dir);
     }
     site.stop().await.map_err(|e| CliError::Service(e.to_string()))?;
@@ -130,7 +148,10 @@ async fn drive(channel: &Channel, site: &Site, page: &Page, token: &str) -> Resu
         ..DriveStart::default()
     };
     let send = async |message| {
-        sender.send(DriveRequest { message: Some(message) }).await.map_err(|_| "the coordinator ended the drive".to_owned())
+        sender
+            .send(DriveRequest { message: Some(message) })
+            .await
+            .map_err(|_| "the coordinator ended the drive".to_owned())
     };
     send(drive_request::Message::Start(start)).await?;
     let mut client = CrawlServiceClient::new(channel.clone());
@@ -147,7 +168,9 @@ async fn drive(channel: &Channel, site: &Site, page: &Page, token: &str) -> Resu
     drop(sender);
     let mut outcome = Outcome::Unspecified;
     let mut why = String::new();
-    while let Some(DriveResponse { message, .. }) = answers.message().await.map_err(|e| e.message().to_owned())? {
+    while let Some(DriveResponse { message, .. }) =
+        answers.message().await.map_err(|e| e.message().to_owned())?
+    {
         match message {
             Some(drive_response::Message::Refused(failure)) => return Err(failure.message),
             Some(drive_response::Message::Event(event)) => {

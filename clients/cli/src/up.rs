@@ -30,12 +30,15 @@ pub async fn run(args: UpArgs) -> Result<u8, CliError> {
     telemetry::init(&Telemetry { level: args.config.log.clone(), ..Telemetry::default() })
         .map_err(|e| CliError::Input(e.to_string()))?;
     let data_dir = settings.storage.value.data_dir.clone();
-    std::fs::create_dir_all(&data_dir)
-        .map_err(|e| CliError::Input(format!("the data directory {} cannot be made: {e}", data_dir.display())))?;
-    let data_dir = std::fs::canonicalize(&data_dir)
-        .map_err(|e| CliError::Input(format!("the data directory {} cannot be read: {e}", data_dir.display())))?;
+    std::fs::create_dir_all(&data_dir).map_err(|e| {
+        CliError::Input(format!("the data directory {} cannot be made: {e}", data_dir.display()))
+    })?;
+    let data_dir = std::fs::canonicalize(&data_dir).map_err(|e| {
+        CliError::Input(format!("the data directory {} cannot be read: {e}", data_dir.display()))
+    })?;
     let sockets = Sockets::new(&data_dir, &settings, listen)?;
-    let shutdown = Shutdown::on_signals().map_err(|e| CliError::Service(format!("signals cannot be handled: {e}")))?;
+    let shutdown =
+        Shutdown::on_signals().map_err(|e| CliError::Service(format!("signals cannot be handled: {e}")))?;
     let specs = specs(&args, &settings, &sockets, &data_dir)?;
     let supervisor =
         Supervisor::start(specs, RestartPolicy::default(), to_stderr(), &shutdown.drain, &shutdown.immediate)
@@ -89,8 +92,16 @@ impl Sockets {
             if loaded_default { Ok(Endpoint::Unix(dir.join(name))) } else { Ok(configured.parse()?) }
         };
         Ok(Self {
-            storage: own(is_default(&settings.storage, "listen"), &settings.storage.value.listen.to_string(), "storage.sock")?,
-            browser: own(is_default(&settings.browser, "listen"), &settings.browser.value.listen.to_string(), "browser.sock")?,
+            storage: own(
+                is_default(&settings.storage, "listen"),
+                &settings.storage.value.listen.to_string(),
+                "storage.sock",
+            )?,
+            browser: own(
+                is_default(&settings.browser, "listen"),
+                &settings.browser.value.listen.to_string(),
+                "browser.sock",
+            )?,
             coordinator: if is_default(&settings.coordinator, "listen") {
                 listen
             } else {
@@ -110,11 +121,9 @@ impl Sockets {
 
 fn make_private(dir: &Path) -> Result<(), CliError> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|e| CliError::Input(format!("the directory of the sockets {} cannot be made: {e}", dir.display())))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| {
+        CliError::Input(format!("the directory of the sockets {} cannot be made: {e}", dir.display()))
+    })
 }
 
 fn specs(
@@ -137,29 +146,34 @@ fn specs(
             .collect()
     };
     let given = crate::embed::overrides(&args.browser, &args.config)?;
-    let spec = |name: &str, endpoint: &Endpoint, values: &[(&str, String)]| -> Result<ServiceSpec, CliError> {
-        let path = beside.join(format!("sonde-{name}"));
-        if !path.is_file() {
-            return Err(CliError::Service(format!(
-                "{} is not there: build or install the services beside this program (cargo build --bins)",
-                path.display()
-            )));
-        }
-        let mut env = own(name, values);
-        env.extend(arguments_as_env(name, &given));
-        let mut program = Program { path, env, ..Program::default() };
-        if let Some(file) = &args.config.config {
-            program.args = vec!["--config".into(), file.into()];
-        }
-        Ok(ServiceSpec {
-            name: name.to_owned(),
-            program,
-            ready: Some(Readiness { endpoint: endpoint.clone(), within: READY }),
-            grace: GRACE,
-        })
-    };
+    let spec =
+        |name: &str, endpoint: &Endpoint, values: &[(&str, String)]| -> Result<ServiceSpec, CliError> {
+            let path = beside.join(format!("sonde-{name}"));
+            if !path.is_file() {
+                return Err(CliError::Service(format!(
+                    "{} is not there: build or install the services beside this program (cargo build --bins)",
+                    path.display()
+                )));
+            }
+            let mut env = own(name, values);
+            env.extend(arguments_as_env(name, &given));
+            let mut program = Program { path, env, ..Program::default() };
+            if let Some(file) = &args.config.config {
+                program.args = vec!["--config".into(), file.into()];
+            }
+            Ok(ServiceSpec {
+                name: name.to_owned(),
+                program,
+                ready: Some(Readiness { endpoint: endpoint.clone(), within: READY }),
+                grace: GRACE,
+            })
+        };
     Ok(vec![
-        spec("storage", &sockets.storage, &[("listen", sockets.storage.to_string()), ("data_dir", data.clone())])?,
+        spec(
+            "storage",
+            &sockets.storage,
+            &[("listen", sockets.storage.to_string()), ("data_dir", data.clone())],
+        )?,
         spec(
             "browser",
             &sockets.browser,
@@ -189,7 +203,8 @@ fn arguments_as_env(service: &str, given: &[Override]) -> Vec<(OsString, OsStrin
         .filter_map(|o| {
             let (section, key) = o.key.split_once('.')?;
             (section == service).then(|| {
-                let name = format!("SONDE_{}__{}", section.to_uppercase(), key.replace('.', "__").to_uppercase());
+                let name =
+                    format!("SONDE_{}__{}", section.to_uppercase(), key.replace('.', "__").to_uppercase());
                 (name.into(), o.value.clone().into())
             })
         })

@@ -27,7 +27,8 @@ pub async fn run(mut args: VisitArgs) -> Result<u8, CliError> {
         instruments: Some(flags::instruments(&args.setup)?),
         ..RunVisitRequest::default()
     };
-    let shutdown = Shutdown::on_signals().map_err(|e| CliError::Service(format!("signals cannot be handled: {e}")))?;
+    let shutdown =
+        Shutdown::on_signals().map_err(|e| CliError::Service(format!("signals cannot be handled: {e}")))?;
     if let Some(server) = &args.server {
         let channel = connect(&server.parse()?, &Inproc::new())?;
         return tokio::select! {
@@ -98,16 +99,28 @@ async fn follow(channel: &Channel, request: RunVisitRequest, json: bool) -> Resu
             ended = Some(Ended { crawl_id: event.crawl_id, visit });
         }
     }
-    ended.ok_or_else(|| CliError::Service("the coordinator ended the stream before the visit had its outcome".to_owned()))
+    ended.ok_or_else(|| {
+        CliError::Service("the coordinator ended the stream before the visit had its outcome".to_owned())
+    })
 }
 
 /// One event for people; `None` for those that say nothing to them.
 pub fn event_line(event: &CrawlEvent) -> Option<String> {
     let words = match event.event.as_ref()? {
-        Event::CrawlState(c) => format!("crawl {}", c.state().as_str_name().trim_start_matches("CRAWL_STATE_").to_lowercase()),
-        Event::VisitsAdded(a) => format!("{} visits added{}", a.count, if a.sealed { ", no more to come" } else { "" }),
+        Event::CrawlState(c) => {
+            format!("crawl {}", c.state().as_str_name().trim_start_matches("CRAWL_STATE_").to_lowercase())
+        }
+        Event::VisitsAdded(a) => {
+            format!("{} visits added{}", a.count, if a.sealed { ", no more to come" } else { "" })
+        }
         Event::AttemptStarted(s) => {
-            format!("#{} attempt {} on browser {}: {}", s.visit_no, s.attempt, s.browser_id, shown(&s.url, 100))
+            format!(
+                "#{} attempt {} on browser {}: {}",
+                s.visit_no,
+                s.attempt,
+                s.browser_id,
+                shown(&s.url, 100)
+            )
         }
         Event::AttemptFailed(f) => {
             let why = f.failure.as_ref().map(|f| f.message.as_str()).unwrap_or_default();
@@ -116,7 +129,8 @@ pub fn event_line(event: &CrawlEvent) -> Option<String> {
         Event::VisitPhase(p) => format!("#{} {}", p.visit_no, shown(&p.phase.as_ref()?.line(), 120)),
         Event::VisitCommand(c) => {
             let r = c.result.as_ref()?;
-            let error = if r.error.is_empty() { String::new() } else { format!(" ({})", shown(&r.error, 100)) };
+            let error =
+                if r.error.is_empty() { String::new() } else { format!(" ({})", shown(&r.error, 100)) };
             let status = if r.http_status > 0 { format!(" HTTP {}", r.http_status) } else { String::new() };
             format!("#{} {} {}{error}{status} in {} ms", c.visit_no, r.name, r.status().word(), r.duration_ms)
         }

@@ -90,7 +90,12 @@ impl Watch {
     async fn lost(&mut self, status: Status) -> Result<Seen, Status> {
         let passing = matches!(
             status.code(),
-            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Aborted | Code::DeadlineExceeded | Code::Internal
+            Code::Unavailable
+                | Code::Unknown
+                | Code::Cancelled
+                | Code::Aborted
+                | Code::DeadlineExceeded
+                | Code::Internal
         );
         if !passing {
             return Err(status);

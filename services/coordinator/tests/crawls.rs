@@ -10,7 +10,7 @@ use sonde_proto::{
         AddVisitsRequest, CancelCrawlRequest, CrawlSpec, CrawlState, CreateCrawlRequest, GetVisitRequest,
         ListBrowsersRequest, ListCrawlsRequest, ListVisitsRequest, PauseCrawlRequest, Politeness,
         ResumeCrawlRequest, RetryPolicy, SlotState, VisitSpec, VisitState, WatchCrawlRequest,
-        crawl_event::Event, fleet_service_client::FleetServiceClient,
+        fleet_service_client::FleetServiceClient,
     },
     storage::v1::ledger_row::Row,
     visit::v1::Outcome,
@@ -170,19 +170,26 @@ async fn pause_holds_back_and_cancel_ends() {
     let made = create(&mut c.client, "a", quick()).await;
     let id = || made.crawl_id.clone();
     c.client.pause_crawl(PauseCrawlRequest { crawl_id: id() }).await.unwrap();
-    add(&mut c.client, &made.crawl_id, [urls(2, "hang"), urls(998, "ok")].concat(), true).await;
+    add(&mut c.client, &made.crawl_id, [urls(2, "hang"), urls(4998, "ok")].concat(), true).await;
     let paused = crawl(&mut c.client, &made.crawl_id).await;
     assert_eq!((paused.state(), paused.counts.unwrap().running), (CrawlState::Paused, 0));
     for _ in 0..2 {
         c.client.resume_crawl(ResumeCrawlRequest { crawl_id: id() }).await.unwrap();
     }
     until("both hang", async || world.browsers.running() == 2).await;
+    // Storage stalls: the outcomes wait for it, in bounds.
+    world.storage.confirm.send_replace(false);
     for _ in 0..2 {
         c.client.cancel_crawl(CancelCrawlRequest { crawl_id: id() }).await.unwrap();
     }
-    assert_one_outcome_each(&world, &mut c.client, &made.crawl_id, 1000).await;
+    until("both stopped", async || world.browsers.running() == 0).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let stalled = crawl(&mut c.client, &made.crawl_id).await;
+    assert_eq!((stalled.state(), stalled.counts.unwrap().outcomes.len()), (CrawlState::Cancelling, 0));
+    world.storage.confirm.send_replace(true);
+    assert_one_outcome_each(&world, &mut c.client, &made.crawl_id, 5000).await;
     let counts = crawl(&mut c.client, &made.crawl_id).await.counts.unwrap();
-    assert_eq!(counts.outcomes.get("cancelled"), Some(&1000));
+    assert_eq!(counts.outcomes.get("cancelled"), Some(&5000));
     assert_eq!(world.browsers.ran().len(), 2);
     let status = c.client.pause_crawl(PauseCrawlRequest { crawl_id: id() }).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
@@ -214,6 +221,7 @@ async fn watching_resumes_without_gap_or_repetition() {
     add(&mut c.client, &made.crawl_id, urls(300, "ok"), true).await;
     let seen = soon("the watcher", broken).await.unwrap();
     assert_eq!(seen, watch_to_end(&mut c.client, &made.crawl_id, 0).await);
+    assert!(watch_to_end(&mut c.client, &made.crawl_id, seen.len() as i64).await.is_empty(), "it is over");
     let middle = seen.len() as i64 / 2;
     assert_eq!(seen[middle as usize..], watch_to_end(&mut c.client, &made.crawl_id, middle).await);
 }
@@ -273,18 +281,16 @@ async fn politeness_holds_while_other_sites_go_on() {
     let made = create(&mut c.client, "a", spec).await;
     let same = (0..400).map(|i| format!("https://ok.www{i}.example.org/")).take(10);
     add(&mut c.client, &made.crawl_id, same.chain(urls(10, "ok")).collect(), true).await;
-    let events = watch_to_end(&mut c.client, &made.crawl_id, 0).await;
-    let mut open = 0;
-    for event in &events {
-        match &event.event {
-            Some(Event::AttemptStarted(a)) if a.visit_no <= 10 => {
-                open += 1;
-                assert_eq!(open, 1, "one visit of the site at a time");
-            }
-            Some(Event::VisitEnded(e)) if e.visit_no <= 10 => open -= 1,
-            _ => {}
-        }
+    watch_to_end(&mut c.client, &made.crawl_id, 0).await;
+    let ran = world.browsers.ran();
+    let mut site: Vec<_> = ran.iter().filter(|r| r.visit_no <= 10).collect();
+    site.sort_by_key(|r| r.began);
+    for pair in site.windows(2) {
+        let pause = pair[1].began.checked_duration_since(pair[0].ended.unwrap());
+        assert!(pause.is_some_and(|p| p >= Duration::from_millis(30)), "{pause:?}");
     }
+    let others = ran.iter().filter(|r| r.visit_no > 10 && r.began < site[9].began).count();
+    assert_eq!(others, 10, "the other sites did not wait for this one");
     assert_one_outcome_each(&world, &mut c.client, &made.crawl_id, 20).await;
 }
 

@@ -6,7 +6,7 @@ use sonde_proto::{
     CrawlId, FieldErrors,
     coordinator::v1::{
         AddVisitsRequest, AddVisitsResponse, CancelCrawlRequest, CancelCrawlResponse, Crawl, CrawlSpec,
-        CreateCrawlRequest, CreateCrawlResponse, DriveRequest, DriveResponse, GetCrawlRequest,
+        CrawlState, CreateCrawlRequest, CreateCrawlResponse, DriveRequest, DriveResponse, GetCrawlRequest,
         GetCrawlResponse, GetVisitRequest, GetVisitResponse, ListCrawlsRequest, ListCrawlsResponse,
         ListVisitsRequest, ListVisitsResponse, PauseCrawlRequest, PauseCrawlResponse, ResumeCrawlRequest,
         ResumeCrawlResponse, RunVisitRequest, RunVisitResponse, WatchCrawlRequest, WatchCrawlResponse,
@@ -250,7 +250,8 @@ impl CrawlService for Api {
             let message = format!("0 to {}, the crawl's newest", row.last_sequence);
             return Err(errors::invalid_field("after_sequence", &message));
         }
-        Ok(Response::new(self.watch_stream(row.key, after_sequence, phases)))
+        let over = row.state == CrawlState::Ended && after_sequence == row.last_sequence;
+        Ok(Response::new(self.watch_stream(row.key, after_sequence, phases, over)))
     }
 
     async fn pause_crawl(

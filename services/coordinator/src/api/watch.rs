@@ -98,13 +98,15 @@ fn is_end(event: &CrawlEvent) -> bool {
 }
 
 impl Api {
+    /// `over`: the crawl has ended, and its last event has this number.
     pub(super) fn watch_stream(
         &self,
         crawl: CrawlKey,
         after: i64,
         phases: bool,
+        over: bool,
     ) -> Pin<Box<dyn Stream<Item = Result<WatchCrawlResponse, Status>> + Send>> {
-        let watch = Watch::new(self, crawl, after, phases);
+        let watch = Watch { over, ..Watch::new(self, crawl, after, phases) };
         let events = futures_util::stream::unfold(watch, |mut watch| async {
             let next = watch.next().await?;
             Some((next, watch))

@@ -40,6 +40,65 @@ impl Engine {
 
     pub(super) fn absorb(&mut self, msg: Msg, plan: &mut Plan) {
         match msg {
+            Msg::SlotAdded { .. } | Msg::Kinds { .. } | Msg::SlotUp { .. } | Msg::SlotDown { .. } => {
+                self.absorb_fleet(msg, plan);
+            }
+            Msg::BrowserEvent { browser_id, event } => self.browser_event(browser_id, event, plan),
+            Msg::Ended { browser_id, result } => self.ended(browser_id, result, plan),
+            Msg::Lost { browser_id, visit_id, reason, failure } => {
+                self.free(browser_id, visit_id);
+                self.seal_lost(visit_id, reason, failure);
+            }
+            Msg::Sealed { visit_id, seal, reason, failure } => {
+                let now = timestamp(plan.now_us);
+                let failure = Failure { causes: vec![reason.to_owned()], ..failure };
+                let result = AttemptResult {
+                    visit_id,
+                    outcome: Outcome::Crashed.into(),
+                    failure: Some(failure.clone()),
+                    seal: seal.and_then(|answer| answer.seal),
+                    started_at: None,
+                    ended_at: Some(now),
+                    ..Default::default()
+                };
+                if let Some(running) = self.running.remove(&visit_id) {
+                    let cancelled = self.is_cancelled(running.crawl);
+                    self.conclude(running, Event::AttemptLost { failure, cancelled }, result, plan);
+                }
+            }
+            Msg::Confirmed(ids) => plan.confirmed.extend(ids),
+            Msg::Storage(error) => {
+                self.storage_ok = error.is_none();
+                self.deps.live.update_status(|status| status.storage = error.unwrap_or_default());
+            }
+            Msg::Crawl(crawl) => {
+                plan.touched.insert(crawl);
+            }
+            Msg::Steer { crawl, .. } if self.must_reread(crawl) => {
+                // Made a moment ago, or over: this round reads it, the next one knows.
+                plan.touched.insert(crawl);
+                self.later.push(msg);
+            }
+            Msg::Steer { crawl, verb, reply } => {
+                self.reread.remove(&crawl);
+                let result = self.steer(crawl, &verb, plan);
+                plan.steer(Steer { crawl, verb, result, reply });
+            }
+            Msg::Drain(reply) => {
+                self.draining.get_or_insert_default().push(reply);
+                self.write_task(plan, "");
+                self.deps.live.update_status(|status| status.draining = true);
+            }
+        }
+    }
+
+    fn must_reread(&mut self, crawl: CrawlKey) -> bool {
+        let waits = |msg: &Msg| matches!(msg, Msg::Steer { crawl: other, .. } if *other == crawl);
+        !self.crawls.contains_key(&crawl) && (self.reread.insert(crawl) || self.later.iter().any(waits))
+    }
+
+    fn absorb_fleet(&mut self, msg: Msg, plan: &mut Plan) {
+        match msg {
             Msg::SlotAdded { row, kinds, commands } => {
                 plan.ledger.push(ledger::slot(
                     self.deps.task_id,
@@ -89,46 +148,7 @@ impl Engine {
                 }
                 self.slot_changed(browser_id);
             }
-            Msg::BrowserEvent { browser_id, event } => self.browser_event(browser_id, event, plan),
-            Msg::Ended { browser_id, result } => self.ended(browser_id, result, plan),
-            Msg::Lost { browser_id, visit_id, reason, failure } => {
-                self.free(browser_id, visit_id);
-                self.seal_lost(visit_id, reason, failure);
-            }
-            Msg::Sealed { visit_id, seal, reason, failure } => {
-                let now = timestamp(plan.now_us);
-                let failure = Failure { causes: vec![reason.to_owned()], ..failure };
-                let result = AttemptResult {
-                    visit_id,
-                    outcome: Outcome::Crashed.into(),
-                    failure: Some(failure.clone()),
-                    seal: seal.and_then(|answer| answer.seal),
-                    started_at: None,
-                    ended_at: Some(now),
-                    ..Default::default()
-                };
-                if let Some(running) = self.running.remove(&visit_id) {
-                    let cancelled = self.is_cancelled(running.crawl);
-                    self.conclude(running, Event::AttemptLost { failure, cancelled }, result, plan);
-                }
-            }
-            Msg::Confirmed(ids) => plan.confirmed.extend(ids),
-            Msg::Storage(error) => {
-                self.storage_ok = error.is_none();
-                self.deps.live.update_status(|status| status.storage = error.unwrap_or_default());
-            }
-            Msg::Crawl(crawl) => {
-                plan.touched.insert(crawl);
-            }
-            Msg::Steer { crawl, verb, reply } => {
-                let result = self.steer(crawl, &verb, plan);
-                plan.steer(Steer { crawl, verb, result, reply });
-            }
-            Msg::Drain(reply) => {
-                self.draining.get_or_insert_default().push(reply);
-                self.write_task(plan, "");
-                self.deps.live.update_status(|status| status.draining = true);
-            }
+            _ => {}
         }
     }
 

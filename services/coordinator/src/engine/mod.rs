@@ -19,7 +19,6 @@ use std::{
 
 use sonde_proto::{
     browser::v1::BrowserEvent,
-    coordinator::v1::CrawlState,
     storage::v1::SealAttemptResponse,
     visit::v1::{AttemptResult, BrowserKind, Failure, Outcome},
 };
@@ -176,6 +175,9 @@ pub(crate) struct Engine {
     /// Crawls that the next round reads again.
     touched: BTreeSet<CrawlKey>,
     wake: Option<Mono>,
+    /// For the next round: verbs for crawls that this one reads first.
+    later: Vec<Msg>,
+    reread: BTreeSet<CrawlKey>,
     outbox_full: bool,
     seals: Arc<tokio::sync::Semaphore>,
 }
@@ -199,6 +201,10 @@ impl Engine {
                 };
                 let Some(done) = done else { return };
                 self.act(&plan, done);
+            }
+            if !self.later.is_empty() {
+                batch.append(&mut self.later);
+                continue;
             }
             if self.is_drained() {
                 self.draining.iter_mut().flat_map(|waiting| waiting.drain(..)).for_each(|reply| {
@@ -251,15 +257,16 @@ impl Engine {
         for lease in done.leases {
             self.start(lease);
         }
-        let mut again = false;
         for row in done.crawls {
             self.touched.remove(&row.key);
-            again |= row.state == CrawlState::Cancelling && done.more_to_cancel.contains(&row.key);
             self.note_crawl(row);
         }
         self.outbox_full = done.outbox_full;
-        if again && !self.outbox_full {
-            self.touched.extend(done.more_to_cancel);
+        self.touched.extend(done.more_to_cancel);
+        if self.outbox_full {
+            // The round that follows a confirmation goes on with them.
+            self.touched.extend(plan.cancel.iter().map(|cancel| cancel.crawl));
+        } else if !self.touched.is_empty() {
             self.wake = Some(Mono::now());
         }
         if let Some(at) = done.wake {

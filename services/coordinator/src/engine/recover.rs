@@ -1,6 +1,6 @@
 //! What a start finds on disk: crawls that have not ended, attempts that may still run, sites visited lately.
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -42,6 +42,8 @@ impl Engine {
             draining: None,
             touched,
             wake: None,
+            later: Vec::new(),
+            reread: BTreeSet::new(),
             outbox_full: false,
             seals: Arc::new(Semaphore::new(seal::PARALLEL)),
             deps,

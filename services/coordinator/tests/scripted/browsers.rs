@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     pin::Pin,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sonde_proto::{
@@ -35,6 +35,9 @@ pub struct Ran {
     pub attempt: u32,
     pub browser_id: u32,
     pub url: String,
+    pub visit_id: i64,
+    pub began: Instant,
+    pub ended: Option<Instant>,
 }
 
 enum Order {
@@ -182,6 +185,9 @@ impl ScriptedBrowsers {
                 attempt: context.attempt,
                 browser_id: context.browser_id,
                 url: url.clone(),
+                visit_id: context.visit_id,
+                began: Instant::now(),
+                ended: None,
             });
             let state = inner.slots.entry(slot).or_default();
             let (visit_id, fence) = (context.visit_id, context.fence);
@@ -193,6 +199,8 @@ impl ScriptedBrowsers {
             let result = service.perform(slot, &run, &url, inbox).await;
             let current = {
                 let mut inner = service.inner.lock().unwrap();
+                let ran = inner.ran.iter_mut().rfind(|r| r.visit_id == result.visit_id).unwrap();
+                ran.ended = Some(Instant::now());
                 let same = inner.instance == instance;
                 let attempt = inner.slots.get_mut(&slot).and_then(|s| s.attempt.as_mut());
                 match attempt.filter(|a| same && a.visit_id == result.visit_id) {
