@@ -193,7 +193,7 @@ mod tests {
             let bad = parse(wrong).expect("a line").expect_err("refused");
             assert_eq!(bad.place, "list:7");
         }
-        assert!(parse_line(&[0xff, 0xfe], || String::new()).expect("a line").is_err());
+        assert!(parse_line(&[0xff, 0xfe], String::new).expect("a line").is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use sonde_proto::record::v1::{Artifact, CommandHistory, SiteVisit, record};
 use sonde_proto::visit::v1::{AttemptResult, Command, CommandResult, Failure, Instruments, Phase};
 use sonde_runtime::clock::{rfc3339_ms, wall_us};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::fault;
@@ -172,17 +173,22 @@ pub async fn run(job: Job) {
     if let Some(visit) = visit {
         disposal = Some(tokio::spawn(visit.dispose(Instant::now() + DISPOSE)));
     }
+    let fate = settled(fate, disposal).await;
+    teller.tell(Report::Freed(fate)).await;
+}
+
+/// What is to become of the browser, once its visit is taken down.
+async fn settled(fate: Option<Fate>, disposal: Option<JoinHandle<Fate>>) -> Option<Fate> {
     let disposed = match disposal {
         Some(task) => Some(timeout_at(Instant::now() + DISPOSE + OVERTIME, task).await),
         None => None,
     };
-    let fate = match (fate, disposed) {
+    match (fate, disposed) {
         (Some(Fate::Replace(why)), _) => Some(Fate::Replace(why)),
         (_, Some(Ok(Ok(fate)))) => Some(fate),
         (_, Some(_)) => Some(Fate::Replace("its last visit could not be taken down".to_owned())),
         (fate, None) => fate,
-    };
-    teller.tell(Report::Freed(fate)).await;
+    }
 }
 
 fn is_instrumented(i: &Instruments) -> bool {
