@@ -85,6 +85,7 @@ async fn active_visits() {
         median(&idle),
         median(&per_visit)
     );
+    // They are killed: what they would have removed goes with the world.
     drop(browsers);
-    world.assert_nothing_left(Duration::from_secs(10)).await;
+    world.assert_no_process_left(Duration::from_secs(10)).await;
 }
