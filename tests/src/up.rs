@@ -69,9 +69,12 @@ impl Up {
 
 /// A port that nobody listens on, below those that the system gives to outgoing connections.
 fn free_port() -> u16 {
-    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("it is below 10,000");
-    (first..30_000)
-        .chain(20_000..first)
+    // Tests of one process run side by side: each number is handed out once.
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let next =
+        || std::process::id().wrapping_add(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) % 10_000;
+    (0..10_000)
+        .map(|_| 20_000 + u16::try_from(next()).expect("it is below 10,000"))
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("one of 10,000 ports is free")
 }
