@@ -121,11 +121,6 @@ impl World {
             .stderr(open(&stderr))
             .process_group(0)
             .kill_on_drop(true);
-        // SAFETY: the closure only makes a system call, which is async-signal-safe, and allocates nothing.
-        unsafe {
-            // A test that is killed drops nothing: then the kernel ends what it has started.
-            command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
-        }
         let child =
             command.spawn().unwrap_or_else(|e| panic!("{} cannot be started: {e}", program.display()));
         let pid = child.id().expect("nobody has waited for it");
