@@ -1,6 +1,7 @@
 //! `sonde up` on a free port with its data in the world's directory.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -34,6 +35,9 @@ impl Up {
         let socket = |text: String| PathBuf::from(text.strip_prefix("unix:").unwrap_or(&text));
         let storage = socket(running.line("storage", READY).await);
         let browser = socket(running.line("browser", READY).await);
+        // A coordinator of somebody else on this port would answer as ours, and take our visits.
+        let log = running.stderr();
+        assert!(!log.contains("cannot listen on"), "the port was taken meanwhile: {log}");
         Self { running, coordinator, storage, browser }
     }
 
@@ -67,14 +71,33 @@ impl Up {
     }
 }
 
+/// Ports given out in this process: two tests that look at the same time must not both find the same one free.
+static GIVEN: AtomicU32 = AtomicU32::new(0);
+
 /// A port that nobody listens on, below those that the system gives to outgoing connections.
 fn free_port() -> u16 {
-    // Tests of one process run side by side: each number is handed out once.
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let next =
-        || std::process::id().wrapping_add(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) % 10_000;
-    (0..10_000)
-        .map(|_| 20_000 + u16::try_from(next()).expect("it is below 10,000"))
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("one of 10,000 ports is free")
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        assert!(given < 10_000, "none of 10,000 ports is free");
+        // Far from where other test processes begin, whose ids are near.
+        let offset = (std::process::id().wrapping_mul(61).wrapping_add(given)) % 10_000;
+        let port = 20_000 + u16::try_from(offset).expect("it is below 10,000");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_out_twice() {
+        let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(|| [free_port(), free_port()])).collect();
+        let ports: Vec<u16> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
+        assert_eq!(ports.iter().collect::<HashSet<_>>().len(), 16, "{ports:?}");
+    }
 }
