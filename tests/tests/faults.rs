@@ -84,7 +84,6 @@ async fn crawl_and_kill(pages: usize, faults: &[(usize, Victim)]) -> Report {
 
 /// R1, R3, R4, R5, R10, R14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "NOT YET RERUN, issue 2: it failed by taking the same port as its neighbour, which is mended; run with --ignored"]
 async fn a_killed_browser_costs_an_attempt_and_no_visit() {
     let report = crawl_and_kill(60, &[(10, Victim::Browser), (30, Victim::Browser)]).await;
     assert!(report.figure("attempts") >= 60, "{report}");
@@ -92,7 +91,6 @@ async fn a_killed_browser_costs_an_attempt_and_no_visit() {
 
 /// R1, R3, R4, R5, R10, R14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "NOT YET RERUN, issue 2: it failed by taking the same port as its neighbour, which is mended; run with --ignored"]
 async fn a_killed_browser_service_leaves_no_orphan_and_loses_no_visit() {
     let report = crawl_and_kill(40, &[(15, BROWSER_SERVICE)]).await;
     assert!(

@@ -382,6 +382,24 @@ async fn a_browser_that_cannot_start_says_why_and_leaves_nothing() {
     assert_eq!(left_in(root.path()), ["dies"]);
 }
 
+/// T10: in a container our session may lead outside of the PID namespace, where it has the number 0.
+#[test]
+fn a_tree_ends_whole_in_a_pid_namespace_whose_session_leads_outside() {
+    let inside = |program: &Path, args: &[&str]| {
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc"]).arg(program).args(args).output().unwrap()
+    };
+    let possible = inside(Path::new("true"), &[]);
+    if !possible.status.success() {
+        eprintln!("NOT TESTED, no PID namespace to be had: {}", String::from_utf8_lossy(&possible.stderr));
+        return;
+    }
+    let me = std::env::current_exe().unwrap();
+    let done = inside(&me, &["--exact", "a_tree_ends_whole_even_where_it_hides"]);
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}");
+}
+
 /// T10: a descendant that leaves the session and its parent is still ours, and is reaped.
 #[tokio::test]
 async fn a_tree_ends_whole_even_where_it_hides() {

@@ -164,10 +164,12 @@ fn identify(mut child: Child) -> io::Result<Born> {
 /// own, so a child in *our* session belongs to some other code of this program, which waits for it.
 fn reap_adopted(tracked: &HashSet<u32>) -> usize {
     let me = std::process::id();
-    let Ok(own_session) = rustix::process::getsid(None) else { return 0 };
-    let own_session = own_session.as_raw_nonzero().get().cast_unsigned();
+    let all = tree::snapshot();
+    // Not getsid(2) through rustix: as the first process of a PID namespace our session may lead outside of
+    // it, which is session 0 here, and rustix takes 0 for impossible and panics.
+    let Some(own_session) = all.iter().find(|p| p.pid == me).map(|p| p.session) else { return 0 };
     let mut reaped = 0;
-    for p in tree::snapshot() {
+    for p in all {
         let ours = p.parent == me && p.zombie && p.session != own_session && !tracked.contains(&p.pid);
         if !ours {
             continue;
