@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sonde_proto::StreamId;
 use sonde_proto::browser::v1::AttemptContext;
-use sonde_proto::record::v1::{Artifact, CommandHistory, SiteVisit, record};
+use sonde_proto::record::v1::SiteVisit;
 use sonde_proto::visit::v1::{AttemptResult, Command, CommandResult, Failure, Instruments, Phase};
 use sonde_runtime::clock::{rfc3339_ms, wall_us};
 use tokio::sync::{mpsc, watch};
@@ -14,11 +13,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::fault;
 use super::machine::{Action, Event, Interrupt, Machine, Now, Plan};
-use crate::engine::{Browser, CommandReport, Ending, Fate, Progress, Visit, VisitSetup};
+use super::teller::Teller;
+use crate::engine::{Browser, Fate, Progress, Visit, VisitSetup};
 use crate::uplink::{AttemptUplink, SealParts, Uplink};
 
 /// How long after its own deadline an engine may still come back by itself.
-const OVERTIME: Duration = Duration::from_secs(5);
+pub(super) const OVERTIME: Duration = Duration::from_secs(5);
 /// For taking the isolation down, over all steps of the ladder.
 const DISPOSE: Duration = Duration::from_secs(10);
 
@@ -70,111 +70,151 @@ pub enum Report {
     Freed(Option<Fate>),
 }
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     Now { at: Instant::now(), wall_us: wall_us() }
 }
 
 /// Runs an attempt to its end.
 pub async fn run(job: Job) {
     let Job { context, plan, site_url, instruments, max_body_bytes, browser, uplink, control, reports } = job;
-    let instrumented = is_instrumented(&instruments);
     let uplink = uplink.attempt(context.visit_id, context.fence);
     let (progress, details) = Progress::new();
-    let setup = |deadline| VisitSetup {
-        uplink: uplink.clone(),
-        instruments: instruments.clone(),
-        site_url: site_url.clone(),
-        max_body_bytes,
-        deadline,
-        progress: progress.clone(),
-    };
     let (machine, mut action) = Machine::start(plan, now());
-    let mut teller = Teller {
-        machine,
-        details,
-        reports,
-        uplink: uplink.clone(),
-        context: &context,
-        began_us: wall_us(),
-        ready_at: None,
-        navigated_at: None,
+    let teller = Teller::new(machine, details, reports, uplink.clone(), context.clone());
+    let mut running = Running {
+        instrumented: is_instrumented(&instruments),
+        setup: VisitSetup {
+            uplink: uplink.clone(),
+            instruments,
+            site_url,
+            max_body_bytes,
+            deadline: Instant::now(),
+            progress,
+        },
+        context,
+        uplink,
+        control,
+        browser,
+        teller,
+        visit: None,
+        fate: None,
+        disposal: None,
     };
-    let mut control = control;
-    let mut visit: Option<Box<dyn Visit>> = None;
-    let mut fate: Option<Fate> = None;
-    let mut disposal = None;
-    teller.tell_phase().await;
-    loop {
-        let event = match action {
-            Action::Prepare { deadline } => {
-                let preparing = prepare(&context, &site_url, browser.clone(), setup(deadline), &mut fate);
-                match teller.unless_interrupted(&mut control, &uplink, deadline + OVERTIME, preparing).await {
-                    Ok(Ok(ready)) => {
-                        visit = Some(ready);
-                        Event::Prepared
-                    }
-                    // Whatever was opened on the browser by then was dropped, not taken down.
-                    Ok(Err(failure)) => {
-                        fate = fate.map(|_| Fate::Replace(failure.message.clone()));
-                        Event::NotPrepared(failure)
-                    }
-                    Err(why) => {
-                        fate = fate
-                            .map(|_| Fate::Replace("its visit was ended while it was prepared".to_owned()));
-                        Event::Interrupted(why)
-                    }
-                }
-            }
-            Action::Run { index, command, deadline } => {
-                let page = visit.as_mut().expect("commands come after the preparation");
-                let running = page.run(index, &command, deadline);
-                match teller.unless_interrupted(&mut control, &uplink, deadline + OVERTIME, running).await {
-                    Ok(report) => Event::CommandEnded(report),
-                    Err(why) => {
-                        if matches!(why, Interrupt::Hung | Interrupt::BrowserGone(_)) {
-                            fate = Some(Fate::Replace(format!("{why:?}")));
-                        }
-                        Event::Interrupted(why)
-                    }
-                }
-            }
-            Action::AwaitStep { deadline } => await_step(&mut control, &uplink, deadline).await,
-            Action::Flush { deadline } => {
-                let (ending, failure) = teller.flush(visit.as_deref_mut(), deadline).await;
-                if !instrumented && let Some(visit) = visit.take() {
-                    // Nothing of it can be lost any more: the seal need not be waited for.
-                    disposal = Some(tokio::spawn(visit.dispose(Instant::now() + DISPOSE)));
-                }
-                Event::Flushed(ending, failure)
-            }
+    running.teller.tell_phase().await;
+    while let Some(event) = running.act(action).await {
+        action = running.teller.apply(event).await;
+    }
+    running.end().await;
+}
+
+/// An attempt on its way.
+struct Running {
+    context: AttemptContext,
+    /// Its deadline is that of the preparation.
+    setup: VisitSetup,
+    instrumented: bool,
+    uplink: AttemptUplink,
+    control: Control,
+    browser: watch::Receiver<Supply>,
+    teller: Teller,
+    visit: Option<Box<dyn Visit>>,
+    /// What is to become of the browser; `None`: it never had one.
+    fate: Option<Fate>,
+    disposal: Option<JoinHandle<Fate>>,
+}
+
+impl Running {
+    /// Does what the machine says and tells what came of it; `None` at the end.
+    async fn act(&mut self, action: Action) -> Option<Event> {
+        Some(match action {
+            Action::Prepare { deadline } => self.prepare(deadline).await,
+            Action::Run { index, command, deadline } => self.command(index, &command, deadline).await,
+            Action::AwaitStep { deadline } => await_step(&mut self.control, &self.uplink, deadline).await,
+            Action::Flush { deadline } => self.flush(deadline).await,
             Action::Seal { outcome, incomplete_reason, ending, deadline } => {
                 let parts = SealParts {
                     outcome,
                     incomplete_reason,
-                    instruments_ready_at_us: teller.ready_at,
-                    navigation_start_at_us: teller.navigated_at,
+                    instruments_ready_at_us: self.teller.ready_at,
+                    navigation_start_at_us: self.teller.navigated_at,
                     devtools: ending.devtools,
                     sessions: ending.sessions,
                 };
-                match uplink.seal(parts, deadline).await {
-                    Ok(seal) => Event::Sealed(seal),
-                    Err(error) => {
-                        tracing::error!(visit_id = context.visit_id, %error, "an attempt could not be sealed");
-                        Event::NotSealed(error.failure())
-                    }
-                }
+                self.seal(parts, deadline).await
             }
-            Action::End => break,
-        };
-        action = teller.apply(event).await;
+            Action::End => return None,
+        })
     }
-    let result = teller.machine.result(now());
-    teller.tell(Report::Ended(result)).await;
-    if let Some(visit) = visit {
-        disposal = Some(tokio::spawn(visit.dispose(Instant::now() + DISPOSE)));
+
+    async fn prepare(&mut self, deadline: Instant) -> Event {
+        let setup = VisitSetup { deadline, ..self.setup.clone() };
+        let preparing = prepare(&self.context, self.browser.clone(), setup, &mut self.fate);
+        let last = deadline + OVERTIME;
+        let prepared = self.teller.unless_interrupted(&mut self.control, &self.uplink, last, preparing).await;
+        // Whatever was opened on the browser by the time of a failure was dropped, not taken down.
+        match prepared {
+            Ok(Ok(ready)) => {
+                self.visit = Some(ready);
+                Event::Prepared
+            }
+            Ok(Err(failure)) => {
+                self.fate = self.fate.take().map(|_| Fate::Replace(failure.message.clone()));
+                Event::NotPrepared(failure)
+            }
+            Err(why) => {
+                let told = || Fate::Replace("its visit was ended while it was prepared".to_owned());
+                self.fate = self.fate.take().map(|_| told());
+                Event::Interrupted(why)
+            }
+        }
     }
-    let fate = settled(fate, disposal).await;
-    teller.tell(Report::Freed(fate)).await;
+
+    async fn command(&mut self, index: u32, command: &Command, deadline: Instant) -> Event {
+        let page = self.visit.as_mut().expect("commands come after the preparation");
+        let running = page.run(index, command, deadline);
+        let last = deadline + OVERTIME;
+        match self.teller.unless_interrupted(&mut self.control, &self.uplink, last, running).await {
+            Ok(report) => Event::CommandEnded(report),
+            Err(why) => {
+                if matches!(why, Interrupt::Hung | Interrupt::BrowserGone(_)) {
+                    self.fate = Some(Fate::Replace(format!("{why:?}")));
+                }
+                Event::Interrupted(why)
+            }
+        }
+    }
+
+    async fn flush(&mut self, deadline: Instant) -> Event {
+        let (ending, failure) = self.teller.flush(self.visit.as_deref_mut(), deadline).await;
+        if !self.instrumented {
+            // Nothing of it can be lost any more: the seal need not be waited for.
+            self.dispose();
+        }
+        Event::Flushed(ending, failure)
+    }
+
+    async fn seal(&mut self, parts: SealParts, deadline: Instant) -> Event {
+        match self.uplink.seal(parts, deadline).await {
+            Ok(seal) => Event::Sealed(seal),
+            Err(error) => {
+                tracing::error!(visit_id = self.context.visit_id, %error, "an attempt could not be sealed");
+                Event::NotSealed(error.failure())
+            }
+        }
+    }
+
+    fn dispose(&mut self) {
+        if let Some(visit) = self.visit.take() {
+            self.disposal = Some(tokio::spawn(visit.dispose(Instant::now() + DISPOSE)));
+        }
+    }
+
+    async fn end(mut self) {
+        self.teller.tell_result().await;
+        self.dispose();
+        let fate = settled(self.fate, self.disposal).await;
+        self.teller.tell(Report::Freed(fate)).await;
+    }
 }
 
 /// What is to become of the browser, once its visit is taken down.
@@ -199,7 +239,6 @@ fn is_instrumented(i: &Instruments) -> bool {
 /// become of the browser if this fails or is dropped.
 async fn prepare(
     context: &AttemptContext,
-    site_url: &str,
     browser: watch::Receiver<Supply>,
     setup: VisitSetup,
     fate: &mut Option<Fate>,
@@ -208,7 +247,7 @@ async fn prepare(
     let row = SiteVisit {
         visit_id: context.visit_id,
         browser_id: context.browser_id,
-        site_url: site_url.to_owned(),
+        site_url: setup.site_url.clone(),
         site_rank: context.site_rank,
         crawl_id: context.crawl_id.clone(),
         visit_no: context.visit_no,
@@ -271,153 +310,9 @@ async fn await_step(control: &mut Control, uplink: &AttemptUplink, deadline: Opt
     }
 }
 
-async fn interruption(interrupt: &mut watch::Receiver<Option<Interrupt>>) -> Interrupt {
+pub(super) async fn interruption(interrupt: &mut watch::Receiver<Option<Interrupt>>) -> Interrupt {
     match interrupt.wait_for(Option::is_some).await {
         Ok(why) => why.clone().unwrap_or(Interrupt::LeaseExpired),
         Err(_) => Interrupt::Cancelled("the slot is gone".to_owned()),
-    }
-}
-
-/// The machine, and everybody who is told of its moves.
-struct Teller<'a> {
-    machine: Machine,
-    details: watch::Receiver<String>,
-    reports: mpsc::Sender<Report>,
-    uplink: AttemptUplink,
-    context: &'a AttemptContext,
-    began_us: i64,
-    ready_at: Option<i64>,
-    navigated_at: Option<i64>,
-}
-
-impl Teller<'_> {
-    async fn tell(&self, report: Report) {
-        if self.reports.send(report).await.is_err() {
-            tracing::debug!("the slot ended before its attempt");
-        }
-    }
-
-    async fn tell_phase(&self) {
-        self.tell(Report::Phase(self.machine.phase().clone())).await;
-    }
-
-    /// Waits for `doing`, passing on what it says, unless something ends it early.
-    async fn unless_interrupted<T>(
-        &mut self,
-        control: &mut Control,
-        uplink: &AttemptUplink,
-        last: Instant,
-        doing: impl Future<Output = T>,
-    ) -> Result<T, Interrupt> {
-        let mut doing = std::pin::pin!(doing);
-        let mut refused = std::pin::pin!(uplink.refused());
-        loop {
-            tokio::select! {
-                done = &mut doing => return Ok(done),
-                why = interruption(&mut control.interrupt) => return Err(why),
-                error = &mut refused => return Err(Interrupt::Refused(error.failure())),
-                () = tokio::time::sleep_until(last) => return Err(Interrupt::Hung),
-                Ok(()) = self.details.changed() => self.tell_detail().await,
-            }
-        }
-    }
-
-    async fn tell_detail(&mut self) {
-        let detail = self.details.borrow_and_update().clone();
-        self.machine.detail(detail);
-        self.tell_phase().await;
-    }
-
-    /// Tells the machine, and what comes of it to the slot and to storage.
-    async fn apply(&mut self, event: Event) -> Action {
-        let (line, known) = (self.machine.phase().line(), self.machine.results().len());
-        let report = match &event {
-            Event::CommandEnded(report) => Some(report.clone()),
-            _ => None,
-        };
-        let was = self.machine.phase().index;
-        let action = self.machine.apply(event, now());
-        if let Some(result) = self.machine.results().get(known).cloned() {
-            self.record(&result, report, line).await;
-            self.tell(Report::Command(result)).await;
-        }
-        let phase = self.machine.phase();
-        if phase.index != was || matches!(action, Action::AwaitStep { .. }) {
-            self.details.mark_unchanged();
-            self.began_us = wall_us();
-            self.tell_phase().await;
-        }
-        action
-    }
-
-    /// The crawl_history row of a command, and the rows of what it made.
-    async fn record(&self, result: &CommandResult, report: Option<CommandReport>, phase: String) {
-        let planned = self.machine.command(result.index);
-        let (effective, failure) = report.map_or((None, None), |r| (r.effective, r.failure));
-        let command = effective.as_ref().unwrap_or(planned);
-        let causes = failure
-            .map(|f| serde_json::Value::from_iter(std::iter::once(f.message).chain(f.causes)).to_string());
-        let row = CommandHistory {
-            command: command.class_name().to_owned(),
-            arguments: sonde_proto::to_json("sonde.visit.v1.Command", command).to_string(),
-            retry_number: i64::from(self.context.attempt) - 1,
-            command_status: result.status().word().to_owned(),
-            error: (!result.error.is_empty()).then(|| result.error.clone()),
-            traceback: causes,
-            duration: result.duration_ms,
-            dtg: rfc3339_ms(self.began_us),
-            command_index: result.index,
-            phase,
-        };
-        let mut rows = vec![record::Row::CommandHistory(row)];
-        rows.extend(result.artifacts.iter().map(|a| {
-            record::Row::Artifact(Artifact {
-                command_index: result.index,
-                kind: a.kind.clone(),
-                name: a.name.clone(),
-                media_type: a.media_type.clone(),
-                content_hash: a.sha256.clone(),
-                bytes: a.bytes,
-                url: (!result.final_url.is_empty()).then(|| result.final_url.clone()),
-            })
-        }));
-        for row in rows {
-            let deadline = Instant::now() + OVERTIME;
-            let recorded =
-                timeout_at(deadline, self.uplink.record(StreamId::SERVICE, self.began_us, row)).await;
-            if !matches!(recorded, Ok(Ok(()))) {
-                // The seal finds out: what is refused or stuck here is refused or stuck there.
-                tracing::warn!(
-                    visit_id = self.context.visit_id,
-                    "a row of the command history was not taken"
-                );
-            }
-        }
-    }
-
-    /// Every record into storage, as far as possible by the deadline.
-    async fn flush(
-        &mut self,
-        visit: Option<&mut (dyn Visit + 'static)>,
-        deadline: Instant,
-    ) -> (Ending, Option<Failure>) {
-        let mut ending = Ending::default();
-        if let Some(visit) = visit {
-            ending = match timeout_at(deadline + OVERTIME, visit.finish(deadline)).await {
-                Ok(ending) => ending,
-                Err(_) => Ending {
-                    devtools: Some("the instruments did not end in time".to_owned()),
-                    incomplete_reason: "flush_timeout".to_owned(),
-                    ..Ending::default()
-                },
-            };
-            self.ready_at = visit.instruments_ready_at_us();
-            self.navigated_at = visit.navigation_start_at_us();
-        }
-        let Err(error) = self.uplink.flushed(deadline).await else { return (ending, None) };
-        if ending.incomplete_reason.is_empty() {
-            ending.incomplete_reason = format!("not_flushed: {error}");
-        }
-        (ending, Some(error.failure()))
     }
 }
