@@ -250,14 +250,16 @@ async fn rows_are_read_from_sqlite_by_the_token_of_the_visit() {
     let (old, new) = (at("/r/redirect?v=t&to=/r/text"), at("/r/text?v=t"));
     db.execute_batch(&format!(
         "CREATE TABLE site_visits(visit_id INTEGER, site_url TEXT);
-         CREATE TABLE http_requests(visit_id INTEGER, url TEXT, method TEXT);
+         CREATE TABLE http_requests(visit_id INTEGER, request_id INTEGER, url TEXT, method TEXT);
+         CREATE TABLE http_failures(visit_id INTEGER, request_id INTEGER, url TEXT, error TEXT, canceled INTEGER, after_response INTEGER);
          CREATE TABLE http_responses(visit_id INTEGER, url TEXT, response_status INTEGER);
          CREATE TABLE http_redirects(visit_id INTEGER, old_request_url TEXT, new_request_url TEXT, response_status INTEGER);
          CREATE TABLE javascript(visit_id INTEGER, symbol TEXT, operation TEXT);
          CREATE TABLE javascript_cookies(visit_id INTEGER, name TEXT, host TEXT, record_type TEXT, change_cause TEXT);
          INSERT INTO site_visits VALUES (9007199254740991, '{old}'), (2, 'http://site-0.localhost/?v=t2');
-         INSERT INTO http_requests VALUES (9007199254740991, '{old}', 'GET'), (9007199254740991, '{new}', 'GET'),
-           (2, '{new}', 'GET');
+         INSERT INTO http_requests VALUES (9007199254740991, 1, '{old}', 'GET'), (9007199254740991, 1, '{new}', 'GET'),
+           (9007199254740991, 2, '{new}', 'GET'), (2, 1, '{new}', 'GET');
+         INSERT INTO http_failures VALUES (9007199254740991, 2, '{new}', 'aborted', 1, 0);
          INSERT INTO http_responses VALUES (9007199254740991, '{new}', 200);
          INSERT INTO http_redirects VALUES (9007199254740991, '{old}', '{new}', 302), (9007199254740991, 'a', 'b', 0);
          INSERT INTO javascript VALUES (9007199254740991, 'window.name', 'get'), (9007199254740991, 'window.name', 'get');
@@ -267,7 +269,7 @@ async fn rows_are_read_from_sqlite_by_the_token_of_the_visit() {
     .unwrap();
     let read = sqlite::read_from(&db, "t").unwrap();
     assert_eq!(read.visit_ids, [9_007_199_254_740_991]);
-    assert_eq!(read.missing_tables, ["http_failures", "navigations", "websocket_frames"]);
+    assert_eq!(read.missing_tables, ["navigations", "websocket_frames"]);
     let expected = from_site("t", &site);
     for table in [Table::HttpRequests, Table::HttpResponses, Table::HttpRedirects] {
         let score = expected.score(table, &read.rows);

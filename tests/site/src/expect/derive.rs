@@ -82,7 +82,7 @@ fn unfinished(hit: &Hit) -> Option<Response> {
 }
 
 fn http_rows(hit: &Hit, rows: &mut Rows) {
-    rows.http_requests.push(Request { method: hit.method.clone(), url: hit.url.clone() });
+    rows.http_requests.push(Request::sent(&hit.method, &hit.url));
     let Some(status) = hit.status else { return };
     if let Some(new) = &hit.location {
         rows.http_redirects.push(Redirect { old: hit.url.clone(), new: new.clone(), status });
@@ -135,13 +135,13 @@ fn truth_rows(truth: Truth, expected: &mut Expected) {
     }
     for failure in truth.failures {
         if !failure.reached {
-            required.http_requests.push(Request { method: "GET".into(), url: failure.url.clone() });
+            required.http_requests.push(Request::sent("GET", &failure.url));
         }
         let class = FailureClass::of(&failure.class);
         required.http_failures.push(Failure { url: failure.url, class });
     }
     for url in truth.cached {
-        optional.http_requests.push(Request { method: "GET".into(), url: url.clone() });
+        optional.http_requests.push(Request::sent("GET", &url));
         for status in [200, 304] {
             optional.http_responses.push(Response { url: url.clone(), status });
         }

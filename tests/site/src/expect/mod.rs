@@ -44,6 +44,14 @@ impl Table {
 pub struct Request {
     pub method: String,
     pub url: String,
+    /// The browser gave it up before its answer: only the network knows whether it reached the site.
+    pub given_up: bool,
+}
+
+impl Request {
+    pub fn sent(method: &str, url: &str) -> Self {
+        Self { method: method.to_owned(), url: url.to_owned(), given_up: false }
+    }
 }
 
 /// One row of http_responses: a final response, not a redirect.

@@ -57,7 +57,8 @@ impl Keyed {
 }
 
 impl Expected {
-    /// Compares one table with rows observed.
+    /// Compares one table with rows observed. A request that was given up before its answer is not surplus:
+    /// neither side can know whether it arrived.
     pub fn score(&self, table: Table, observed: &Observed) -> Score {
         let mut seen: HashMap<String, u64> = HashMap::new();
         for row in keyed(table, observed) {
@@ -79,6 +80,12 @@ impl Expected {
         }
         for row in keyed(table, &self.optional) {
             take(&mut seen, &row);
+        }
+        if table == Table::HttpRequests {
+            let given_up = observed.http_requests.iter().filter(|r| r.given_up).cloned().collect();
+            for row in keyed(table, &Rows { http_requests: given_up, ..Rows::default() }) {
+                take(&mut seen, &row);
+            }
         }
         let mut surplus: Vec<_> = seen.into_iter().filter(|(_, count)| *count > 0).collect();
         surplus.sort();
@@ -176,7 +183,7 @@ mod tests {
     use crate::expect::{Calls, Navigation, Request};
 
     fn request(url: &str) -> Request {
-        Request { method: "GET".into(), url: url.into() }
+        Request::sent("GET", url)
     }
 
     fn calls(symbols: &[&str], count: u64) -> Calls {
@@ -199,6 +206,19 @@ mod tests {
         assert_eq!(score.surplus_rows, ["GET http://d/ x1"]);
         assert!((score.recall() - 2.0 / 3.0).abs() < 1e-9 && (score.precision() - 0.75).abs() < 1e-9);
         assert!(!score.is_exact());
+    }
+
+    #[test]
+    fn a_request_given_up_before_its_answer_may_have_reached_the_site_or_not() {
+        let mut expected = Expected::default();
+        let given_up = |url| Request { given_up: true, ..request(url) };
+        let observed = Rows {
+            http_requests: vec![given_up("http://a/"), given_up("http://b/"), request("http://b/")],
+            ..Rows::default()
+        };
+        assert_eq!(expected.score(Table::HttpRequests, &observed).surplus, 1, "one of b is certain");
+        expected.required.http_requests = vec![request("http://a/"), request("http://b/")];
+        assert!(expected.score(Table::HttpRequests, &observed).is_exact());
     }
 
     #[test]

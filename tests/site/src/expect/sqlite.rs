@@ -1,5 +1,6 @@
 //! Reads the rows of a visit from a record store's SQLite file, by OpenWPM's table and column names.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
@@ -72,10 +73,27 @@ const NETWORK: &str = "AND url NOT LIKE 'blob:%'";
 
 impl Reader<'_> {
     fn rows(&mut self) -> Result<Observed, ReadError> {
+        let failures = self.table(
+            "http_failures",
+            "url, error, visit_id, request_id, canceled AND NOT after_response",
+            "",
+            |row| {
+                let failure = Failure { url: text(row, 0)?, class: FailureClass::of(&text(row, 1)?) };
+                Ok((failure, (row.get(2)?, row.get(3)?), row.get::<_, bool>(4)?))
+            },
+        )?;
+        let given_up: HashSet<(i64, i64)> =
+            failures.iter().filter(|(_, _, given_up)| *given_up).map(|(_, id, _)| *id).collect();
         Ok(Observed {
-            http_requests: self.table("http_requests", "method, url", NETWORK, |row| {
-                Ok(Request { method: text(row, 0)?, url: text(row, 1)? })
-            })?,
+            http_requests: self.table(
+                "http_requests",
+                "method, url, visit_id, request_id",
+                NETWORK,
+                |row| {
+                    let given_up = given_up.contains(&(row.get(2)?, row.get(3)?));
+                    Ok(Request { method: text(row, 0)?, url: text(row, 1)?, given_up })
+                },
+            )?,
             http_responses: self.table("http_responses", "url, response_status", NETWORK, |row| {
                 Ok(Response { url: text(row, 0)?, status: status(row, 1)? })
             })?,
@@ -86,9 +104,7 @@ impl Reader<'_> {
                 "AND response_status BETWEEN 300 AND 399",
                 |row| Ok(Redirect { old: text(row, 0)?, new: text(row, 1)?, status: status(row, 2)? }),
             )?,
-            http_failures: self.table("http_failures", "url, error", "", |row| {
-                Ok(Failure { url: text(row, 0)?, class: FailureClass::of(&text(row, 1)?) })
-            })?,
+            http_failures: failures.into_iter().map(|(failure, ..)| failure).collect(),
             javascript: self.table(
                 "javascript",
                 "symbol, operation, count(*)",
