@@ -152,7 +152,7 @@ impl Embedded {
         let cancel = CancellationToken::new();
         let browsers = Browsers::start(settings.browser.value, storage.clone(), cancel.clone())
             .await
-            .map_err(|e| failed(&e))?;
+            .map_err(|e| CliError::Input(e.to_string()))?;
         servers.push(serve(&browser_at, &inproc, browsers.routes(), sonde_browser::SERVICE_NAMES).await?);
         let fleet = vec![(browser_at.to_string(), connect(&browser_at, &inproc)?)];
 

@@ -5,7 +5,15 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let args = sonde_cli::args::Args::parse();
+    let args = match sonde_cli::args::Args::try_parse() {
+        Ok(args) => args,
+        Err(answer) => {
+            let code = if answer.use_stderr() { sonde_cli::EXIT_INPUT } else { 0 };
+            // Whoever closed our output does not want the answer.
+            let _ = answer.print();
+            return ExitCode::from(code);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -100,6 +100,15 @@ impl Config {
                  SONDE_BROWSER__NO_SANDBOX=true (pages are then less confined, and every crawl's provenance says so)",
             );
         }
+        if let Some(path) = &self.executable
+            && !path.is_file()
+        {
+            let message = format!(
+                "there is no Chromium at {}: correct the path, or leave it out to have the installed one found",
+                path.display()
+            );
+            return Err(StartError::Config { key: "executable", message });
+        }
         if let Some(dir) = &self.extension_dir
             && !dir.join("manifest.json").is_file()
         {

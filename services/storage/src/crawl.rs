@@ -69,6 +69,8 @@ pub(crate) struct CrawlWriter {
     trouble: Arc<Trouble>,
     stats: Arc<Stats>,
     waiting: VecDeque<Job>,
+    /// Ledger writes in a row that failed.
+    failures: u32,
 }
 
 impl CrawlWriter {
@@ -79,7 +81,15 @@ impl CrawlWriter {
         trouble: Arc<Trouble>,
         stats: Arc<Stats>,
     ) -> Self {
-        Self { db, ingest, drain: drain.raised.clone(), trouble, stats, waiting: VecDeque::new() }
+        Self {
+            db,
+            ingest,
+            drain: drain.raised.clone(),
+            trouble,
+            stats,
+            waiting: VecDeque::new(),
+            failures: 0,
+        }
     }
 
     /// Until `Stop`, or all senders are gone.
@@ -126,6 +136,19 @@ impl CrawlWriter {
         jobs.blocking_recv()
     }
 
+    /// Says what failed at ever longer intervals: the callers try again, and a full disk stays full for long.
+    fn count<T>(&mut self, result: &Result<T, StoreError>) {
+        let Err(error) = result else {
+            self.failures = 0;
+            return;
+        };
+        self.failures = self.failures.saturating_add(1);
+        if self.failures.is_power_of_two() {
+            let path = self.db.path().display();
+            tracing::error!(%error, %path, failures = self.failures, "ledger rows were not written");
+        }
+    }
+
     /// `first` and what else is queued of its kind, in one transaction.
     fn ledgers(&mut self, first: Job, jobs: &mut mpsc::Receiver<Job>) {
         let (mut visits, mut groups) = (Vec::new(), Vec::new());
@@ -150,9 +173,7 @@ impl CrawlWriter {
         let visit_rows: Vec<&SiteVisit> = visits.iter().map(|(visit, _)| visit).collect();
         let ledger_rows: Vec<&[LedgerRow]> = groups.iter().map(|(rows, _)| rows.as_slice()).collect();
         let result = self.db.ledger(&visit_rows, &ledger_rows);
-        if let Err(error) = &result {
-            tracing::error!(%error, path = %self.db.path().display(), "ledger rows were not written");
-        }
+        self.count(&result);
         for (_, reply) in visits {
             tell(reply, result.as_ref().map(|_| ()).map_err(Clone::clone));
         }

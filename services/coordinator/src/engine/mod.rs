@@ -227,7 +227,7 @@ impl Engine {
 
     /// Until it is written: a full disk is a wait, not a loss (R15). Slots keep their leases meanwhile.
     async fn commit(&self, plan: Arc<Plan>) -> Option<round::Done> {
-        let mut failures = 0;
+        let mut failures = 0u32;
         loop {
             let work = plan.clone();
             match self.deps.store.write(move |tx| round::run(tx, &work)).await {
@@ -240,7 +240,10 @@ impl Engine {
                 }
                 Err(StoreError::Closed) => return None,
                 Err(error) => {
-                    tracing::error!(%error, failures, "coordinator.sqlite was not written; trying again");
+                    // Said at ever longer intervals: a full disk stays full for long.
+                    if failures == 0 || failures.is_power_of_two() {
+                        tracing::error!(%error, failures, "coordinator.sqlite was not written; trying again");
+                    }
                     self.deps.live.update_status(|status| status.store = error.to_string());
                     tokio::time::sleep(STORE_RETRY.next(failures, rand::random())).await;
                     failures = failures.saturating_add(1);
