@@ -23,6 +23,7 @@ use std::time::Duration;
 use sonde_proto::browser::v1::browser_service_server::BrowserServiceServer;
 use sonde_proto::visit::v1::BrowserSpec;
 use sonde_runtime::serve::limits::MESSAGE_BYTES;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -90,6 +91,9 @@ impl Browsers {
         let all = Scripts { javascript: true, cookies: true, navigations: true };
         let extension = (config.prestart == Prestart::Instrumented).then_some(all);
         let fences = Fences::default();
+        // A starting browser keeps about two cores busy: more at a time only make the first one late.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let turns = Arc::new(Semaphore::new((cores / 2).max(1)));
         let start = |slot| {
             Slot::start(slot::Options {
                 slot,
@@ -100,6 +104,7 @@ impl Browsers {
                 spec: LaunchSpec::new(&BrowserSpec::default(), extension),
                 prestart: config.prestart != Prestart::Off,
                 max_visits: config.max_visits,
+                turns: turns.clone(),
                 tasks: tasks.clone(),
             })
         };

@@ -47,7 +47,7 @@ pub struct Times {
 impl Times {
     pub fn new(limits: &VisitLimits, commands: &[Command], interactive: bool) -> Self {
         let prepare = or(limits.prepare, Duration::from_secs(30));
-        let seal = or(limits.seal, Duration::from_secs(30));
+        let seal = or(limits.seal, Duration::from_secs(120));
         let sum =
             prepare + seal + commands.iter().map(command_time).sum::<Duration>() + Duration::from_secs(10);
         let asked = limits.total.and_then(|d| Duration::try_from(d).ok());

@@ -335,8 +335,8 @@ impl Machine {
     }
 
     fn flush(&mut self, now: Now) -> Action {
-        // Half of the time is the seal's own.
-        let deadline = now.at + self.times.seal / 2;
+        // The rest of the time is the seal's own.
+        let deadline = now.at + self.times.seal / 4;
         self.enter(Stage::Flush, "flush", now, deadline);
         Action::Flush { deadline }
     }
@@ -348,7 +348,7 @@ impl Machine {
         if self.incomplete.is_empty() {
             self.incomplete.clone_from(&ending.incomplete_reason);
         }
-        let deadline = now.at + self.times.seal / 2;
+        let deadline = now.at + self.times.seal * 3 / 4;
         self.enter(Stage::Seal, "seal", now, deadline);
         let outcome = self.verdict.as_ref().map_or(Outcome::Ok, |(outcome, _)| *outcome);
         Action::Seal { outcome, incomplete_reason: self.incomplete.clone(), ending, deadline }

@@ -80,6 +80,7 @@ impl Actor {
             options.spec.clone(),
             options.max_visits,
             news_to,
+            options.turns.clone(),
             options.tasks.clone(),
         );
         Self {

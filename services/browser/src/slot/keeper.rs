@@ -6,8 +6,8 @@ use std::time::Duration;
 use sonde_proto::browser::v1::{BrowserEvent, BrowserEventKind};
 use sonde_runtime::backoff::Backoff;
 use sonde_runtime::clock::wall_us;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::attempt::timestamp;
@@ -16,6 +16,8 @@ use crate::engine::{Browser, Engine, LaunchFailure, LaunchSpec};
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 /// A browser that dies sooner counts as one that failed to start.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
+/// How long a starting browser keeps others from starting: one that hangs must not hold them up.
+const TURN: Duration = Duration::from_secs(2);
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
 /// What happened to a browser that was started.
@@ -57,6 +59,8 @@ pub(super) struct Keeper {
     last_error: Option<String>,
     started: Option<BrowserEvent>,
     news: mpsc::Sender<News>,
+    /// One for each browser that may start at the same time.
+    turns: Arc<Semaphore>,
     tasks: TaskTracker,
     /// To be told to the session.
     pub events: Vec<BrowserEvent>,
@@ -69,6 +73,7 @@ impl Keeper {
         spec: LaunchSpec,
         max_visits: u32,
         news: mpsc::Sender<News>,
+        turns: Arc<Semaphore>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
@@ -81,6 +86,7 @@ impl Keeper {
             last_error: None,
             started: None,
             news,
+            turns,
             tasks,
             events: Vec::new(),
         }
@@ -188,9 +194,16 @@ impl Keeper {
         self.life += 1;
         self.state = State::Launching;
         let (life, news) = (self.life, self.news.clone());
-        let launching = self.engine.clone().launch(self.spec.clone());
+        let (turns, engine, spec) = (self.turns.clone(), self.engine.clone(), self.spec.clone());
         self.tasks.spawn(async move {
-            let result = launching.await;
+            let turn = turns.acquire_owned().await;
+            let mut launching = engine.launch(spec);
+            let soon = timeout(TURN, &mut launching).await;
+            drop(turn);
+            let result = match soon {
+                Ok(result) => result,
+                Err(_) => launching.await,
+            };
             let died = result.as_ref().ok().map(|browser| browser.died());
             // A slot that is gone has dropped its end; the browser is killed with its last handle.
             if news.send(News::Launched { life, result }).await.is_ok()

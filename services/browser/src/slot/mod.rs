@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sonde_proto::browser::v1::{RunningAttempt, SessionResponse, session_request};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 
@@ -34,6 +34,8 @@ pub struct Options {
     pub prestart: bool,
     /// Visits after which a browser is replaced.
     pub max_visits: u32,
+    /// One for each browser that may start at the same time, over all slots.
+    pub turns: Arc<Semaphore>,
     /// For what is to be awaited when the service closes.
     pub tasks: TaskTracker,
 }

@@ -1,5 +1,7 @@
 //! From log and reports to rows.
 
+use std::collections::HashSet;
+
 use super::{
     Calls, Cookie, Expected, Failure, FailureClass, Frame, Navigation, Redirect, Request, Response, Rows,
 };
@@ -11,9 +13,14 @@ use crate::truth::Truth;
 /// what the pages reported. Call it once the visit is over: it knows what happened until now.
 pub fn from_site(token: &str, site: &Site) -> Expected {
     let mut expected = Expected::default();
+    let mut worker_scripts = HashSet::new();
     for hit in site.hits_for(token) {
+        // A browser asks for the script of a service worker again to see whether it has changed. That may come at
+        // any time, belongs to no page, and Chromium's DevTools do not show it.
+        let again = hit.header("service-worker").is_some() && !worker_scripts.insert(hit.url.clone());
         let rows = match hit.path_only() {
             "/favicon.ico" | "/csp-report" => &mut expected.optional,
+            _ if again => &mut expected.optional,
             _ => &mut expected.required,
         };
         http_rows(&hit, rows);
