@@ -4,7 +4,9 @@ import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { manifest } from "./manifest.mjs";
 
 const here = new URL(".", import.meta.url).pathname;
-const shared = { absWorkingDir: here, bundle: true, target: "es2023", charset: "utf8", legalComments: "none", logLevel: "warning" };
+const { version: tldts } = JSON.parse(await readFile(`${here}node_modules/tldts/package.json`, "utf8"));
+const define = { TLDTS_VERSION: JSON.stringify(tldts) };
+const shared = { define, absWorkingDir: here, bundle: true, target: "es2023", charset: "utf8", legalComments: "none", logLevel: "warning" };
 
 if (process.argv.includes("--tests")) {
   const names = (await readdir(`${here}tests`)).filter((name) => name.endsWith(".test.ts"));

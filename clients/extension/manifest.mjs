@@ -6,7 +6,11 @@ export const manifest = (version) => ({
   description: "Streams instrumentation records to the browser-service that runs this browser.",
   key: "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAiJDPxLYgM+I6Xn5pSjUp7KhkfGdvDdpclujHhFf2JvS5ev3QFWLeK4PrzCgjIaB3rF8R5OIl2LYBSnm4vfNSeGy/YikG9St5K2qRlJwp2OQDZ70lmrU68MqccKX/KEyzOm5qyXspJbHBw8Nyel3VV3y2q7B2lk620fjvU+5P8L/IS47K9SwCk9E2k/cZFYcyUUl6D5ir7uAVOsxz9ykref2x2V++/CYjjZVRVN5RMDmNS7w/pdx8I5fSku7ZeLpIBhFD2ZB2qu65VcSFMb8fdVcPhAxlinS3ctooGdDJI0wPgQEE/rIMQiN9bFEV2XoRhLuwV5vGs90D/ovOMKCA1wIDAQAB",
   incognito: "spanning",
-  permissions: ["webNavigation", "tabs", "storage"],
+  // Those of the second line are for Firefox; Chromium ignores what it does not know, and listens to no requests.
+  permissions: [
+    "webNavigation", "tabs", "storage",
+    "cookies", "dns", "webRequest", "webRequestBlocking", "webRequestFilterResponse", "webRequestFilterResponse.serviceWorkerScript",
+  ],
   host_permissions: ["<all_urls>"],
   background: { service_worker: "background.js", scripts: ["background.js"] },
   content_security_policy: { extension_pages: "script-src 'self'; connect-src *" },

@@ -34,6 +34,8 @@ export interface BackgroundConfig {
   readonly javascript: boolean;
   readonly cookies: boolean;
   readonly navigations: boolean;
+  /** The extension records the network (requests, responses, look-ups, what the cookie jar does). */
+  readonly network: boolean;
 }
 
 /** Replaced by the browser-service; appears once in each built file. */

@@ -70,7 +70,7 @@ test("cookie strings", () => {
   const at = Date.UTC(2026, 0, 1);
   assert.equal(parseCookie("", at), undefined);
   assert.deepEqual(parseCookie("a=b=c; Max-Age=10; Domain=.X.com; path=/p; SECURE; SameSite=None; Partitioned", at), {
-    name: "a", value: "b=c", domain: "x.com", path: "/p", expires: at + 10_000, secure: true, sameSite: "no_restriction", partitioned: true,
+    name: "a", value: "b=c", domain: "x.com", path: "/p", expires: at + 10_000, secure: true, httpOnly: false, sameSite: "no_restriction", partitioned: true,
   });
   assert.equal(parseCookie("nameless", at)?.value, "nameless");
   const gone = parseCookie("a=; expires=Thu, 01 Jan 1970 00:00:00 GMT", at);

@@ -4,10 +4,14 @@ import type { RelayStart } from "../gen/sonde/browser/v1/relay_pb";
 
 const TOKEN_URL = /^about:blank#visit=([\w-]+)$/;
 const STORED = "sonde.attribution";
+const STORED_STORES = "sonde.stores";
 /** A popup's opener is told within this time, or not at all. */
 const OPENER_MS = 1000;
 /** Tabs, and tokens nobody has claimed, that are remembered. */
 const REMEMBERED = 1024;
+
+/** Firefox tells a tab's container. */
+export type Tab = chrome.tabs.Tab & { readonly cookieStoreId?: string };
 
 export interface RunningVisit {
   readonly visitId: number;
@@ -15,10 +19,35 @@ export interface RunningVisit {
   readonly javascript: boolean;
   readonly navigations: boolean;
   readonly cookies: boolean;
+  /** Undefined where the extension does not record the network. */
+  readonly network: NetworkWishes | undefined;
   firstTab: number | undefined;
+  /** All that is recorded of it is on its way: nothing more of its network leaves the browser. */
+  closing: boolean;
 }
 
-export type Owner = { readonly visit: RunningVisit } | { readonly reason: "tab_unknown" | "visit_ended" };
+/** What is recorded of a visit's network. */
+export interface NetworkWishes {
+  readonly http: boolean;
+  readonly dns: boolean;
+  readonly cookies: boolean;
+  readonly maxBodyBytes: number;
+  savesContent(resourceType: string): boolean;
+}
+
+export type Reason = "tab_unknown" | "visit_ended" | "store_unknown" | "store_shared";
+export type Owner = { readonly visit: RunningVisit } | { readonly reason: Reason };
+
+const wishesOf = ({ network }: RelayStart): NetworkWishes | undefined => {
+  if (network === undefined) return undefined;
+  const { http, dns, cookies, maxBodyBytes } = network;
+  const types = new Set(network.saveContent);
+  const savesContent = (type: string): boolean => http && (types.has("all") || types.has(type));
+  return { http, dns, cookies, maxBodyBytes: Number(maxBodyBytes), savesContent };
+};
+
+/** In place of a visit: more than one used the container, so that nothing of it tells whose it is. */
+const SHARED = -1;
 
 const forgetOldest = <K>(map: Map<K, unknown>): void => {
   if (map.size > REMEMBERED) map.delete(map.keys().next().value as K);
@@ -27,6 +56,8 @@ const forgetOldest = <K>(map: Map<K, unknown>): void => {
 export class Attribution {
   readonly #running = new Map<number, RunningVisit>();
   readonly #visitOfTab = new Map<number, number>();
+  /** Containers, by cookie store. */
+  readonly #visitOfStore = new Map<string, number>();
   readonly #openers = new Map<number, number>();
   readonly #tokens = new Map<string, number>();
   readonly #waiting = new Map<number, Set<() => void>>();
@@ -38,12 +69,15 @@ export class Attribution {
 
   /** Puts back what an earlier life of this background knew. */
   async restore(): Promise<void> {
-    const stored = (await chrome.storage.session.get(STORED))[STORED] as [number, number][] | undefined;
-    for (const [tab, visit] of stored ?? []) if (!this.#visitOfTab.has(tab)) this.#visitOfTab.set(tab, visit);
+    const stored = await chrome.storage.session.get([STORED, STORED_STORES]);
+    const [tabs, stores] = [stored[STORED] as [number, number][] | undefined, stored[STORED_STORES] as [string, number][] | undefined];
+    for (const [tab, visit] of tabs ?? []) if (!this.#visitOfTab.has(tab)) this.#visitOfTab.set(tab, visit);
+    for (const [store, visit] of stores ?? []) if (!this.#visitOfStore.has(store)) this.#visitOfStore.set(store, visit);
   }
 
   #store(): void {
-    chrome.storage.session.set({ [STORED]: [...this.#visitOfTab] }).catch((error: unknown) => {
+    const known = { [STORED]: [...this.#visitOfTab], [STORED_STORES]: [...this.#visitOfStore] };
+    chrome.storage.session.set(known).catch((error: unknown) => {
       console.error("the tabs of the visits could not be stored", error);
     });
   }
@@ -53,7 +87,9 @@ export class Attribution {
     const known = this.#running.get(visitId);
     if (known !== undefined) return known;
     const { token, javascript, navigations, cookies } = start;
-    const visit: RunningVisit = { visitId, token, javascript, navigations, cookies, firstTab: undefined };
+    const visit: RunningVisit = {
+      visitId, token, javascript, navigations, cookies, network: wishesOf(start), firstTab: undefined, closing: false,
+    };
     this.#running.set(visitId, visit);
     const early = this.#tokens.get(token);
     if (early !== undefined) this.#claim(visit, early);
@@ -103,6 +139,33 @@ export class Attribution {
     for (const wake of waiting ?? []) wake();
   }
 
+  /** The container of a visit's first tab: whatever happens in it is the visit's, unless another visit had it, too. */
+  container(visit: RunningVisit, store: string | undefined): void {
+    if (store === undefined) return;
+    const known = this.#visitOfStore.get(store);
+    if (known === visit.visitId) return;
+    this.#visitOfStore.set(store, known === undefined ? visit.visitId : SHARED);
+    forgetOldest(this.#visitOfStore);
+    this.#store();
+  }
+
+  /** Whose container it is. */
+  ownerOfStore(store: string): Owner {
+    const visitId = this.#visitOfStore.get(store);
+    if (visitId === undefined) return { reason: "store_unknown" };
+    if (visitId === SHARED) return { reason: "store_shared" };
+    const visit = this.#running.get(visitId);
+    return visit === undefined ? { reason: "visit_ended" } : { visit };
+  }
+
+  /** Whose request it is, by its tab or its container; undefined: its tab is not settled. */
+  ownerOfRequest(tabId: number, store: string | undefined): Owner | undefined {
+    if (this.#visitOfTab.has(tabId)) return this.owner(tabId);
+    const owner = store === undefined ? undefined : this.ownerOfStore(store);
+    if (owner !== undefined && ("visit" in owner || owner.reason === "visit_ended")) return owner;
+    return tabId < 0 ? (owner ?? { reason: "store_unknown" }) : undefined;
+  }
+
   opener(tabId: number): number | undefined {
     return this.#openers.get(tabId);
   }
@@ -136,11 +199,19 @@ export class Attribution {
     return this.#visitOfTab.has(tabId);
   }
 
+  /** A tab in a visit's own container is the visit's. */
+  #adopt(tabId: number, store: string | undefined): void {
+    if (store === undefined || this.knows(tabId)) return;
+    const owner = this.ownerOfStore(store);
+    if ("visit" in owner) this.#bind(tabId, owner.visit.visitId);
+  }
+
   /** Waits until a new tab's opener is known, or will not be. The tabs API knows no tabs of a DevTools context. */
   async settle(tabId: number): Promise<void> {
     if (this.knows(tabId)) return;
-    const opener = await chrome.tabs.get(tabId).then((tab) => tab.openerTabId, () => undefined);
-    this.opened(opener, tabId);
+    const tab: Tab | undefined = await chrome.tabs.get(tabId).catch(() => undefined);
+    this.opened(tab?.openerTabId, tabId);
+    this.#adopt(tabId, tab?.cookieStoreId);
     if (this.knows(tabId)) return;
     await new Promise<void>((resolve) => {
       const waiting = this.#waiting.get(tabId) ?? new Set();

@@ -3,13 +3,17 @@ import { INLINED } from "../config";
 import type { BackgroundConfig } from "../config";
 import type { RelayDown } from "../gen/sonde/browser/v1/relay_pb";
 import { Attribution } from "./attribution";
-import type { RunningVisit } from "./attribution";
+import type { RunningVisit, Tab } from "./attribution";
+import { capabilities } from "./capability";
 import { Connection } from "./connection";
 import type { Up } from "./connection";
 import { Frames, truncation } from "./frames";
 import { Navigations } from "./navigations";
+import { Network } from "./network/network";
+import { PUBLIC_SUFFIX_LIST } from "./network/site";
 import { recordBytes } from "./rows";
 import { NO_VISIT, Streams } from "./streams";
+import { Windows } from "./windows";
 
 const KEEPALIVE_MS = 20_000;
 
@@ -21,6 +25,7 @@ const hello = (): Up => ({
   value: {
     sessionUuid: session,
     extensionVersion: chrome.runtime.getManifest().version,
+    publicSuffixList: PUBLIC_SUFFIX_LIST,
     streams: [...streams.states()].map(({ visitId, nextOrdinal, firstUnacked }) => ({
       visitId: BigInt(visitId), nextOrdinal: BigInt(nextOrdinal), firstUnacked: BigInt(firstUnacked),
     })),
@@ -36,6 +41,11 @@ const streams = new Streams(
 const attribution = new Attribution((visit) => void announce(visit));
 const frames = new Frames(attribution, streams, config);
 const navigations = new Navigations(attribution, streams, frames, config.navigations);
+const windows = new Windows();
+const network = config.network && capabilities.network !== undefined
+  ? new Network(capabilities.network, { attribution, streams, send: (message) => connection.send(message), windowOf: (tabId) => windows.of(tabId) })
+  : undefined;
+network?.listen();
 
 /**
  * Says that a visit's instruments are ready: its first tab is bound. Chromium runs no content script in a top-level
@@ -45,7 +55,10 @@ const navigations = new Navigations(attribution, streams, frames, config.navigat
 const announce = async (visit: RunningVisit): Promise<void> => {
   const tabId = visit.firstTab;
   if (tabId === undefined) return;
-  const windowId = await chrome.tabs.get(tabId).then((tab) => tab.windowId, () => -1);
+  const tab: Tab | undefined = await chrome.tabs.get(tabId).catch(() => undefined);
+  const windowId = tab?.windowId ?? -1;
+  if (tab !== undefined) windows.moved(tabId, windowId);
+  attribution.container(visit, tab?.cookieStoreId);
   connection.send({ case: "ready", value: { visitId: BigInt(visit.visitId), tabId: BigInt(tabId), windowId: BigInt(windowId) } } as Up);
 };
 
@@ -58,6 +71,8 @@ const receive = (message: RelayDown["message"]): void => {
     case "end":
       attribution.end(Number(message.value.visitId));
       return streams.drop(Number(message.value.visitId));
+    case "bodyAck": return network?.acked(Number(message.value.body), Number(message.value.throughBytes));
+    case "bodyStored": return network?.stored(message.value);
     case undefined: return;
   }
 };
@@ -67,6 +82,7 @@ const welcome = (running: Parameters<Attribution["start"]>[0][]): void => {
   for (const { visitId } of attribution.running) if (!alive.has(visitId)) attribution.end(visitId);
   for (const { visitId } of [...streams.states()]) if (visitId !== NO_VISIT && !alive.has(visitId)) streams.drop(visitId);
   for (const batch of streams.unacknowledged()) connection.sendBatch(batch);
+  network?.resend();
   for (const start of running) void announce(attribution.start(start));
 };
 
@@ -74,6 +90,7 @@ const flush = async (visitId: number, serial: number, timeoutMs: number): Promis
   const visit = attribution.visit(visitId);
   const silentFrames = visit === undefined ? 0 : await frames.flush(visit, timeoutMs);
   await navigations.settled();
+  if (visit !== undefined) await network?.finish(visit, timeoutMs);
   const lastOrdinal = BigInt(streams.finish(visitId));
   connection.send({ case: "flushed", value: { visitId: BigInt(visitId), serial, lastOrdinal, silentFrames } } as Up);
 };
@@ -98,9 +115,13 @@ webNavigation.onReferenceFragmentUpdated.addListener((details) => {
 webNavigation.onErrorOccurred.addListener((details) => navigations.ended(details, "failed"));
 webNavigation.onCreatedNavigationTarget.addListener(({ sourceTabId, tabId }) => attribution.opened(sourceTabId, tabId));
 chrome.tabs.onCreated.addListener((tab) => {
-  if (tab.id !== undefined) attribution.opened(tab.openerTabId, tab.id);
+  if (tab.id === undefined) return;
+  attribution.opened(tab.openerTabId, tab.id);
+  windows.moved(tab.id, tab.windowId);
 });
+chrome.tabs.onAttached.addListener((tabId, { newWindowId }) => windows.moved(tabId, newWindowId));
 chrome.tabs.onRemoved.addListener((tabId) => {
+  windows.removed(tabId);
   attribution.removed(tabId);
   navigations.removed(tabId);
   setTimeout(() => frames.forget(tabId), 5000);

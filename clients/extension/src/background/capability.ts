@@ -1,4 +1,5 @@
 // What differs between the browsers, and nothing else of the extension knows which one it is in.
+import type { NetworkApi } from "./network/details";
 
 export interface Capabilities {
   /** Whether `documentId` tells documents apart. */
@@ -7,12 +8,16 @@ export interface Capabilities {
   readonly containers: boolean;
   /** Whether `webNavigation.onCreatedNavigationTarget` names a popup's opener. */
   readonly navigationTargets: boolean;
+  /** Set where requests tell everything: their tab's container, their bodies, what they wait for. */
+  readonly network: NetworkApi | undefined;
 }
 
-const firefox = typeof (globalThis as { browser?: { runtime?: { getBrowserInfo?: unknown } } }).browser?.runtime?.getBrowserInfo === "function";
+const { browser } = globalThis as unknown as { browser?: NetworkApi };
+const firefox = typeof browser?.runtime?.getBrowserInfo === "function";
 
 export const capabilities: Capabilities = {
   processIds: firefox,
   containers: firefox,
   navigationTargets: chrome.webNavigation.onCreatedNavigationTarget !== undefined,
+  network: firefox && browser?.webRequest?.filterResponseData !== undefined ? browser : undefined,
 };

@@ -8,7 +8,7 @@ type Row = MessageInitShape<typeof JavascriptCookieSchema>;
 /** OpenWPM's expiry of a session cookie. */
 export const SESSION_EXPIRY = "9999-12-31T21:59:59.000Z";
 
-const isoOf = (milliseconds: number): string | undefined => {
+export const isoOf = (milliseconds: number): string | undefined => {
   const date = new Date(Math.min(milliseconds, 253402300799000));
   return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
 };
@@ -21,13 +21,14 @@ interface Written {
   /** Milliseconds since the epoch. */
   expires: number | undefined;
   secure: boolean;
+  httpOnly: boolean;
   sameSite: string;
   partitioned: boolean;
 }
 
 const SAME_SITE: Record<string, string> = { none: "no_restriction", lax: "lax", strict: "strict" };
 
-/** A cookie string as document.cookie takes it; undefined for one that browsers ignore. */
+/** A cookie string as document.cookie or a Set-Cookie header has it; undefined for one that browsers ignore. */
 export const parseCookie = (text: string, now: number): Written | undefined => {
   const [pair = "", ...attributes] = text.split(";");
   const equals = pair.indexOf("=");
@@ -35,7 +36,8 @@ export const parseCookie = (text: string, now: number): Written | undefined => {
   const value = pair.slice(equals + 1).trim();
   if (name === "" && value === "") return undefined;
   const written: Written = {
-    name, value, domain: undefined, path: undefined, expires: undefined, secure: false, sameSite: "unspecified", partitioned: false,
+    name, value, domain: undefined, path: undefined, expires: undefined, secure: false, httpOnly: false,
+    sameSite: "unspecified", partitioned: false,
   };
   let maxAge: number | undefined;
   for (const attribute of attributes) {
@@ -43,6 +45,7 @@ export const parseCookie = (text: string, now: number): Written | undefined => {
     const key = (at < 0 ? attribute : attribute.slice(0, at)).trim().toLowerCase();
     const setting = at < 0 ? "" : attribute.slice(at + 1).trim();
     if (key === "secure") written.secure = true;
+    else if (key === "httponly") written.httpOnly = true;
     else if (key === "partitioned") written.partitioned = true;
     else if (key === "domain" && setting !== "") written.domain = setting.replace(/^\./, "").toLowerCase();
     else if (key === "path") written.path = setting.startsWith("/") ? setting : undefined;
@@ -71,6 +74,7 @@ export const parseStoreCall = (args: string | undefined, deleted: boolean): Writ
     path: typeof path === "string" ? path : "/",
     expires: deleted ? 0 : typeof expires === "number" ? expires : undefined,
     secure: true,
+    httpOnly: false,
     sameSite: SAME_SITE[typeof sameSite === "string" ? sameSite : "strict"] ?? "strict",
     partitioned: partitioned === true,
   };

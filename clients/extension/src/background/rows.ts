@@ -19,6 +19,8 @@ export const recordBytes = (at: number, row: Row): Uint8Array =>
 
 const TABLES: Record<string, string> = {
   javascript: "javascript", javascriptCookie: "javascript_cookies", navigation: "navigations", truncation: "truncations",
+  httpRequest: "http_requests", httpResponse: "http_responses", httpRedirect: "http_redirects", httpFailure: "http_failures",
+  dnsResponse: "dns_responses",
 };
 
 /** The record that says a row belongs to no visit. */

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use sonde_proto::browser::v1::{RelayNetwork, RelayStart};
 use sonde_proto::visit::v1::{
     ArtifactRef, BrowserKind, BrowserSpec, Command, CommandStatus, Failure, Instruments, Isolation,
     ThirdPartyCookies,
@@ -46,13 +47,51 @@ pub struct Scripts {
     pub javascript: bool,
     pub cookies: bool,
     pub navigations: bool,
+    /// Requests, look-ups, bodies, the cookie jar: where the browser tells extensions of them, and no one else.
+    pub network: bool,
 }
 
 impl Scripts {
-    /// `None` when the instruments need no extension.
+    /// Beside an engine that records the network itself. `None` when the instruments need no extension.
     pub fn of(instruments: &Instruments) -> Option<Self> {
         let Instruments { javascript, cookies, navigations, .. } = *instruments;
-        (javascript || cookies || navigations).then_some(Self { javascript, cookies, navigations })
+        let network = false;
+        let any = javascript || cookies || navigations;
+        any.then_some(Self { javascript, cookies, navigations, network })
+    }
+
+    /// In a browser of this kind.
+    pub fn of_kind(kind: BrowserKind, instruments: &Instruments) -> Option<Self> {
+        if kind != BrowserKind::Firefox {
+            return Self::of(instruments);
+        }
+        let Instruments { javascript, cookies, navigations, http, dns, .. } = *instruments;
+        let network = http || dns || cookies || !instruments.save_content.is_empty();
+        (javascript || navigations || network).then_some(Self { javascript, cookies, navigations, network })
+    }
+
+    /// What the extension is told of a visit.
+    pub fn start(
+        &self,
+        visit_id: i64,
+        token: &str,
+        instruments: &Instruments,
+        max_body_bytes: u64,
+    ) -> RelayStart {
+        RelayStart {
+            visit_id,
+            token: token.to_owned(),
+            javascript: self.javascript && instruments.javascript,
+            navigations: self.navigations && instruments.navigations,
+            cookies: self.cookies && instruments.cookies,
+            network: self.network.then(|| RelayNetwork {
+                http: instruments.http,
+                dns: instruments.dns,
+                cookies: instruments.cookies,
+                save_content: instruments.save_content.clone(),
+                max_body_bytes,
+            }),
+        }
     }
 }
 

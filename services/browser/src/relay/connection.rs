@@ -102,7 +102,12 @@ async fn converse(
     let uuid = hello.session_uuid;
     let connected = shared.state.lock().connect(&uuid, sender, cancel.clone());
     let session_no = connected.ok_or(Fault::TooManySessions)?;
-    let session = ExtensionSession { uuid: uuid.clone(), version: hello.extension_version, session_no };
+    let session = ExtensionSession {
+        uuid: uuid.clone(),
+        version: hello.extension_version,
+        public_suffix_list: hello.public_suffix_list,
+        session_no,
+    };
     shared.connected.send_replace(Some(session));
     shared.changed();
     let write = async {
@@ -133,6 +138,15 @@ async fn receive(
     match message {
         relay_up::Message::Hello(_) => return Err(Fault::Unexpected("hello twice")),
         relay_up::Message::Batch(batch) => forward(batch, session_no, uuid, shared).await?,
+        relay_up::Message::BodyPart(part) => {
+            let whole = shared.state.lock().body_part(session_no, part);
+            if let Some(body) = whole
+                && let Err(unsent) = shared.bodies.send(body).await
+            {
+                let error = "nobody stores bodies here".to_owned();
+                shared.state.lock().body_stored(&unsent.0, Err(error));
+            }
+        }
         relay_up::Message::Ready(ready) => {
             shared.state.lock().ready(ready);
             shared.changed();

@@ -4,6 +4,7 @@
 //! acknowledgements on, and runs the ready and flush barriers. It knows nothing of storage or of pages.
 
 mod accept;
+mod bodies;
 mod connection;
 mod prepare;
 mod state;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use bodies::ExtensionBody;
 pub use prepare::{ExtensionConfig, ExtensionFacts, PrepareError, locate_extension, prepare_extension};
 use state::State;
 
@@ -72,6 +74,8 @@ pub struct ExtensionSession {
     pub uuid: String,
     /// Version in the extension's manifest.
     pub version: String,
+    /// The public suffix list by which it tells sites apart: library and version.
+    pub public_suffix_list: String,
     /// From 0 in each browser process.
     pub session_no: u32,
 }
@@ -132,6 +136,7 @@ struct Shared {
     options: RelayOptions,
     state: State,
     batches: mpsc::Sender<ExtensionBatch>,
+    bodies: mpsc::Sender<ExtensionBody>,
     connected: watch::Sender<Option<ExtensionSession>>,
     /// Raised by everything a barrier may wait for.
     changes: watch::Sender<u64>,
@@ -145,7 +150,17 @@ impl Shared {
 
 impl Relay {
     /// Listens on a free port of 127.0.0.1. Batches go to `batches`; when it is full, the extension waits.
+    /// Bodies are refused.
     pub async fn bind(options: RelayOptions, batches: mpsc::Sender<ExtensionBatch>) -> io::Result<Self> {
+        Self::bind_with_bodies(options, batches, mpsc::channel(1).0).await
+    }
+
+    /// As [`Self::bind`]; whole bodies go to `bodies`, and each is answered with [`Self::body_stored`].
+    pub async fn bind_with_bodies(
+        options: RelayOptions,
+        batches: mpsc::Sender<ExtensionBatch>,
+        bodies: mpsc::Sender<ExtensionBody>,
+    ) -> io::Result<Self> {
         if options.token.len() < 16 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -158,6 +173,7 @@ impl Relay {
             options,
             state: State::default(),
             batches,
+            bodies,
             connected: watch::Sender::new(None),
             changes: watch::Sender::new(0),
         });
@@ -220,6 +236,11 @@ impl Relay {
     /// Tells the extension that records are durable.
     pub fn ack(&self, visit_id: i64, session_no: u32, through_ordinal: i64) {
         self.inner.shared.state.lock().ack(visit_id, session_no, through_ordinal);
+    }
+
+    /// Tells the extension what became of a body: durable, or why not.
+    pub fn body_stored(&self, body: &ExtensionBody, stored: Result<(), String>) {
+        self.inner.shared.state.lock().body_stored(body, stored);
     }
 
     /// Ends a visit: later records of its tabs belong to none.

@@ -28,6 +28,8 @@ pub struct ExtensionConfig {
     pub javascript: bool,
     pub cookies: bool,
     pub navigations: bool,
+    /// What the network does, where the browser tells extensions (Firefox).
+    pub network: bool,
     /// The expanded js settings (`[{object, instrumentedName, logSettings}]`); None is `collection_fingerprinting`.
     pub targets: Option<serde_json::Value>,
 }
@@ -162,6 +164,7 @@ struct Background<'a> {
     javascript: bool,
     cookies: bool,
     navigations: bool,
+    network: bool,
 }
 
 #[derive(Serialize)]
@@ -184,7 +187,7 @@ fn inlined(
     if text.matches(MARKER).count() != 1 {
         return Err(foreign("it does not hold the marker of the configuration once"));
     }
-    let ExtensionConfig { port, javascript, cookies, navigations, .. } = *config;
+    let ExtensionConfig { port, javascript, cookies, navigations, network, .. } = *config;
     let secret = config.secret.as_str();
     let json = match name {
         "background.js" => serde_json::to_string(&Background {
@@ -193,6 +196,7 @@ fn inlined(
             javascript,
             cookies,
             navigations,
+            network,
         }),
         "isolated.js" => serde_json::to_string(&serde_json::json!({ "secret": secret })),
         _ => serde_json::to_string(&Main { secret, javascript, cookies, targets: config.targets.as_ref() }),
@@ -221,6 +225,6 @@ fn chromium_id(key: &[u8]) -> String {
     Sha256::digest(key)[..16].iter().flat_map(|byte| [letter(byte >> 4), letter(byte & 15)]).collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

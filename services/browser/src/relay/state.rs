@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sonde_proto::browser::v1::{
-    RelayAck, RelayBatch, RelayDown, RelayEnd, RelayFlush, RelayFlushed, RelayReady, RelayStart,
-    RelayWelcome, relay_down,
+    RelayAck, RelayBatch, RelayBodyPart, RelayDown, RelayEnd, RelayFlush, RelayFlushed, RelayReady,
+    RelayStart, RelayWelcome, relay_down,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::bodies::{Bodies, ExtensionBody, Taken};
 use super::{RelayError, RelayStats, SessionEnd};
 
 /// Sessions remembered: a background that restarts more often than this in one browser process is broken.
@@ -31,6 +32,7 @@ pub(super) struct Inner {
     pub stats: RelayStats,
     pub visits: HashMap<i64, Visit>,
     sessions: Vec<Session>,
+    bodies: Bodies,
     current: Option<Current>,
     serial: u32,
 }
@@ -226,6 +228,25 @@ impl Inner {
         stream.acked = stream.acked.max(Some(through_ordinal));
         if self.current.as_ref().is_some_and(|current| current.session_no == session_no) {
             self.send(relay_down::Message::Ack(RelayAck { visit_id, through_ordinal }));
+        }
+    }
+
+    /// Takes part of a body; gives the body when it is whole.
+    pub fn body_part(&mut self, session_no: u32, part: RelayBodyPart) -> Option<ExtensionBody> {
+        match self.bodies.take(session_no, part) {
+            Taken::Ack(ack) => self.send(relay_down::Message::BodyAck(ack)),
+            Taken::Answer(answer) => self.send(relay_down::Message::BodyStored(answer)),
+            Taken::Whole(body) => return Some(body),
+            Taken::Nothing => {}
+        }
+        None
+    }
+
+    pub fn body_stored(&mut self, body: &ExtensionBody, stored: Result<(), String>) {
+        let answer = self.bodies.stored(body, stored);
+        // To another session the number means another body.
+        if self.current.as_ref().is_some_and(|current| current.session_no == body.session_no) {
+            self.send(relay_down::Message::BodyStored(answer));
         }
     }
 

@@ -57,6 +57,7 @@ fn config() -> ExtensionConfig {
         javascript: true,
         cookies: true,
         navigations: true,
+        network: false,
         targets: None,
     }
 }

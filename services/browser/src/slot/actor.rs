@@ -242,7 +242,7 @@ impl Actor {
         let Checked { context, plan, site_url, browser, instruments, max_body_bytes, fresh_browser, lease } =
             checked;
         let want = Want {
-            spec: LaunchSpec::new(&browser, Scripts::of(&instruments)),
+            spec: LaunchSpec::new(&browser, Scripts::of_kind(browser.kind(), &instruments)),
             fresh: fresh_browser || own_process(&browser),
         };
         let (supply, supplied) = watch::channel(Supply::Coming(None));

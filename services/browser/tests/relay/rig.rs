@@ -59,6 +59,7 @@ impl Rig {
             javascript: true,
             cookies: true,
             navigations: true,
+            network: false,
             targets: None,
         };
         let copy = files.path().join("extension");
@@ -87,6 +88,7 @@ impl Rig {
             javascript: true,
             navigations: true,
             cookies: true,
+            network: None,
         });
         let url = format!("about:blank#visit={token}");
         let page = self.browser.create_page(Some(&self.context), &url, SOON).await.unwrap();

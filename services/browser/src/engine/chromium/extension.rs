@@ -12,6 +12,7 @@ use sonde_proto::record::v1::{RecordList, Unattributed, record};
 use sonde_proto::schema::Row;
 use sonde_proto::{StreamId, VisitId};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,13 +20,19 @@ use super::cdp::CallError;
 use super::launch;
 use crate::engine::Scripts;
 use crate::relay::{
-    ExtensionBatch, ExtensionConfig, ExtensionFacts, PrepareError, Relay, RelayError, RelayLimits,
-    RelayOptions, SessionEnd, prepare_extension,
+    ExtensionBatch, ExtensionBody, ExtensionConfig, ExtensionFacts, PrepareError, Relay, RelayError,
+    RelayLimits, RelayOptions, SessionEnd, prepare_extension,
 };
 use crate::uplink::{AttemptUplink, StreamClaim, Uplink, UplinkError};
 
 /// Batches between the relay and the uplink; then the extension waits.
 const BATCHES: usize = 64;
+/// Bodies between the relay and storage; then the extension waits.
+const BODIES: usize = 16;
+/// Bodies on their way to storage at once.
+const STORING: usize = 8;
+/// For one body.
+const STORE: Duration = Duration::from_secs(30);
 /// From the loading of the extension to its background's first word.
 const CONNECT: Duration = Duration::from_secs(20);
 
@@ -64,7 +71,7 @@ pub(super) struct Extension {
     pub facts: ExtensionFacts,
     pub id: String,
     _copy: Copy,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    _tasks: [AbortOnDropHandle<()>; 3],
 }
 
 /// The extension's files and relay, ready for a browser to load them.
@@ -73,6 +80,7 @@ pub(super) struct Prepared {
     facts: ExtensionFacts,
     copy: Copy,
     batches: mpsc::Receiver<ExtensionBatch>,
+    bodies: mpsc::Receiver<ExtensionBody>,
 }
 
 /// A random word of letters and digits with 190 bits.
@@ -85,8 +93,10 @@ impl Prepared {
     pub async fn new(source: &Path, run_dir: &Path, scripts: Scripts) -> Result<Self, ExtensionError> {
         let token = secret();
         let (sender, batches) = mpsc::channel(BATCHES);
+        let (body_sender, bodies) = mpsc::channel(BODIES);
         let options = RelayOptions { token: token.clone(), limits: RelayLimits::default() };
-        let relay = Relay::bind(options, sender).await.map_err(ExtensionError::Relay)?;
+        let relay =
+            Relay::bind_with_bodies(options, sender, body_sender).await.map_err(ExtensionError::Relay)?;
         let config = ExtensionConfig {
             port: relay.port(),
             token,
@@ -94,18 +104,19 @@ impl Prepared {
             javascript: scripts.javascript,
             cookies: scripts.cookies,
             navigations: scripts.navigations,
+            network: scripts.network,
             targets: None,
         };
         let copy = Copy(run_dir.join(format!("extension_{}", uuid::Uuid::new_v4())));
         let (from, to) = (source.to_owned(), copy.0.clone());
         let prepared = tokio::task::spawn_blocking(move || prepare_extension(&from, &to, &config)).await;
         let facts = prepared.map_err(|e| ExtensionError::Relay(std::io::Error::other(e)))??;
-        Ok(Self { relay, facts, copy, batches })
+        Ok(Self { relay, facts, copy, batches, bodies })
     }
 
     /// Loads it into a browser and waits until its background has connected.
     pub async fn load(self, browser: &launch::Browser, uplink: Uplink) -> Result<Extension, ExtensionError> {
-        let Self { relay, facts, copy, batches } = self;
+        let Self { relay, facts, copy, batches, bodies } = self;
         if let Some(id) = &facts.chromium_id {
             relay.set_extension_id(id);
         }
@@ -119,23 +130,18 @@ impl Prepared {
         let routes = Routes::default();
         let forward = tokio::spawn(forward(batches, routes.clone(), uplink.clone()));
         let acks = tokio::spawn(unattributed_acks(relay.clone(), uplink));
-        let tasks = [AbortOnDropHandle::new(forward), AbortOnDropHandle::new(acks)];
+        let store = tokio::spawn(store(bodies, relay.clone(), routes.clone()));
+        let tasks = [forward, acks, store].map(AbortOnDropHandle::new);
         Ok(Extension { relay, routes, facts, id, _copy: copy, _tasks: tasks })
     }
 }
 
 impl Extension {
-    /// The extension hears of a visit until the result is dropped. `token` marks its first page.
-    pub fn attend(&self, token: &str, scripts: Scripts, uplink: AttemptUplink) -> Attendance {
+    /// The extension hears of a visit until the result is dropped. The token of `start` marks its first page.
+    pub fn attend(&self, start: RelayStart, uplink: AttemptUplink) -> Attendance {
         let visit_id = uplink.visit_id();
         self.routes.lock().unwrap_or_else(PoisonError::into_inner).insert(visit_id, uplink.clone());
-        self.relay.start_visit(RelayStart {
-            visit_id,
-            token: token.to_owned(),
-            javascript: scripts.javascript,
-            navigations: scripts.navigations,
-            cookies: scripts.cookies,
-        });
+        self.relay.start_visit(start);
         let acks = AbortOnDropHandle::new(tokio::spawn(acks(self.relay.clone(), uplink.clone())));
         Attendance { relay: self.relay.clone(), routes: self.routes.clone(), uplink, _acks: acks }
     }
@@ -245,6 +251,36 @@ async fn forward(mut batches: mpsc::Receiver<ExtensionBatch>, routes: Routes, up
         if let Err(error) = taken {
             // The attempt ends by it, if there is one.
             tracing::warn!(visit_id, %error, "records of the extension were not taken");
+        }
+    }
+}
+
+/// Stores bodies, a few at a time, and tells the extension what became of them.
+async fn store(mut bodies: mpsc::Receiver<ExtensionBody>, relay: Relay, routes: Routes) {
+    let mut storing = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(stored) = storing.join_next() => {
+                if let Err(error) = stored {
+                    tracing::error!(%error, "the task that stored a body failed");
+                }
+            }
+            body = bodies.recv(), if storing.len() < STORING => {
+                let Some(body) = body else { return };
+                let route = routes.lock().unwrap_or_else(PoisonError::into_inner).get(&body.visit_id).cloned();
+                let relay = relay.clone();
+                storing.spawn(async move {
+                    let stored = match route {
+                        Some(attempt) => {
+                            let content = body.content.clone();
+                            let put = attempt.put_blob_named(&body.sha256, content, Instant::now() + STORE);
+                            put.await.map_err(|e| format!("cannot store the body: {e}"))
+                        }
+                        None => Err("its visit is over".to_owned()),
+                    };
+                    relay.body_stored(&body, stored);
+                });
+            }
         }
     }
 }

@@ -233,6 +233,7 @@ pub(super) fn failure(shared: &Shared<'_>, failure: &Failure) -> HttpFailure {
         blocked_reason: failure.blocked_reason.clone(),
         cors_error: failure.cors_error.clone(),
         after_response: hop.reply.is_some(),
+        browser_error: None,
     }
 }
 

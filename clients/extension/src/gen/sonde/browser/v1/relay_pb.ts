@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sonde/browser/v1/relay.proto.
  */
 export const file_sonde_browser_v1_relay: GenFile = /*@__PURE__*/
-  fileDesc("Chxzb25kZS9icm93c2VyL3YxL3JlbGF5LnByb3RvEhBzb25kZS5icm93c2VyLnYxIv8BCgdSZWxheVVwEi0KBWhlbGxvGAEgASgLMhwuc29uZGUuYnJvd3Nlci52MS5SZWxheUhlbGxvSAASLQoFYmF0Y2gYAiABKAsyHC5zb25kZS5icm93c2VyLnYxLlJlbGF5QmF0Y2hIABItCgVyZWFkeRgDIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlSZWFkeUgAEjEKB2ZsdXNoZWQYBCABKAsyHi5zb25kZS5icm93c2VyLnYxLlJlbGF5Rmx1c2hlZEgAEikKA2xvZxgFIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlMb2dIAEIJCgdtZXNzYWdlInIKClJlbGF5SGVsbG8SFAoMc2Vzc2lvbl91dWlkGAEgASgJEhkKEWV4dGVuc2lvbl92ZXJzaW9uGAIgASgJEjMKB3N0cmVhbXMYAyADKAsyIi5zb25kZS5icm93c2VyLnYxLlJlbGF5U3RyZWFtU3RhdGUiUQoQUmVsYXlTdHJlYW1TdGF0ZRIQCgh2aXNpdF9pZBgBIAEoAxIUCgxuZXh0X29yZGluYWwYAiABKAMSFQoNZmlyc3RfdW5hY2tlZBgDIAEoAyJVCgpSZWxheUJhdGNoEhAKCHZpc2l0X2lkGAEgASgDEhUKDWZpcnN0X29yZGluYWwYAiABKAMSDQoFY291bnQYAyABKA0SDwoHcGF5bG9hZBgEIAEoDCJBCgpSZWxheVJlYWR5EhAKCHZpc2l0X2lkGAEgASgDEg4KBnRhYl9pZBgCIAEoAxIRCgl3aW5kb3dfaWQYAyABKAMiXQoMUmVsYXlGbHVzaGVkEhAKCHZpc2l0X2lkGAEgASgDEg4KBnNlcmlhbBgCIAEoDRIUCgxsYXN0X29yZGluYWwYAyABKAMSFQoNc2lsZW50X2ZyYW1lcxgEIAEoDSIqCghSZWxheUxvZxINCgVsZXZlbBgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIv0BCglSZWxheURvd24SMQoHd2VsY29tZRgBIAEoCzIeLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlXZWxjb21lSAASLQoFc3RhcnQYAiABKAsyHC5zb25kZS5icm93c2VyLnYxLlJlbGF5U3RhcnRIABIpCgNhY2sYAyABKAsyGi5zb25kZS5icm93c2VyLnYxLlJlbGF5QWNrSAASLQoFZmx1c2gYBCABKAsyHC5zb25kZS5icm93c2VyLnYxLlJlbGF5Rmx1c2hIABIpCgNlbmQYBSABKAsyGi5zb25kZS5icm93c2VyLnYxLlJlbGF5RW5kSABCCQoHbWVzc2FnZSI9CgxSZWxheVdlbGNvbWUSLQoHcnVubmluZxgBIAMoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlTdGFydCJnCgpSZWxheVN0YXJ0EhAKCHZpc2l0X2lkGAEgASgDEg0KBXRva2VuGAIgASgJEhIKCmphdmFzY3JpcHQYAyABKAgSEwoLbmF2aWdhdGlvbnMYBCABKAgSDwoHY29va2llcxgFIAEoCCI1CghSZWxheUFjaxIQCgh2aXNpdF9pZBgBIAEoAxIXCg90aHJvdWdoX29yZGluYWwYAiABKAMiSAoKUmVsYXlGbHVzaBIQCgh2aXNpdF9pZBgBIAEoAxIOCgZzZXJpYWwYAiABKA0SGAoQZnJhbWVfdGltZW91dF9tcxgDIAEoDSIcCghSZWxheUVuZBIQCgh2aXNpdF9pZBgBIAEoA2IGcHJvdG8z");
+  fileDesc("Chxzb25kZS9icm93c2VyL3YxL3JlbGF5LnByb3RvEhBzb25kZS5icm93c2VyLnYxIrUCCgdSZWxheVVwEi0KBWhlbGxvGAEgASgLMhwuc29uZGUuYnJvd3Nlci52MS5SZWxheUhlbGxvSAASLQoFYmF0Y2gYAiABKAsyHC5zb25kZS5icm93c2VyLnYxLlJlbGF5QmF0Y2hIABItCgVyZWFkeRgDIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlSZWFkeUgAEjEKB2ZsdXNoZWQYBCABKAsyHi5zb25kZS5icm93c2VyLnYxLlJlbGF5Rmx1c2hlZEgAEikKA2xvZxgFIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlMb2dIABI0Cglib2R5X3BhcnQYCiABKAsyHy5zb25kZS5icm93c2VyLnYxLlJlbGF5Qm9keVBhcnRIAEIJCgdtZXNzYWdlIo4BCgpSZWxheUhlbGxvEhQKDHNlc3Npb25fdXVpZBgBIAEoCRIZChFleHRlbnNpb25fdmVyc2lvbhgCIAEoCRIzCgdzdHJlYW1zGAMgAygLMiIuc29uZGUuYnJvd3Nlci52MS5SZWxheVN0cmVhbVN0YXRlEhoKEnB1YmxpY19zdWZmaXhfbGlzdBgKIAEoCSJRChBSZWxheVN0cmVhbVN0YXRlEhAKCHZpc2l0X2lkGAEgASgDEhQKDG5leHRfb3JkaW5hbBgCIAEoAxIVCg1maXJzdF91bmFja2VkGAMgASgDIlUKClJlbGF5QmF0Y2gSEAoIdmlzaXRfaWQYASABKAMSFQoNZmlyc3Rfb3JkaW5hbBgCIAEoAxINCgVjb3VudBgDIAEoDRIPCgdwYXlsb2FkGAQgASgMIkEKClJlbGF5UmVhZHkSEAoIdmlzaXRfaWQYASABKAMSDgoGdGFiX2lkGAIgASgDEhEKCXdpbmRvd19pZBgDIAEoAyJdCgxSZWxheUZsdXNoZWQSEAoIdmlzaXRfaWQYASABKAMSDgoGc2VyaWFsGAIgASgNEhQKDGxhc3Rfb3JkaW5hbBgDIAEoAxIVCg1zaWxlbnRfZnJhbWVzGAQgASgNIioKCFJlbGF5TG9nEg0KBWxldmVsGAEgASgJEg8KB21lc3NhZ2UYAiABKAkibQoNUmVsYXlCb2R5UGFydBIMCgRib2R5GAEgASgEEg4KBm9mZnNldBgCIAEoBBINCgVieXRlcxgDIAEoDBIMCgRsYXN0GAQgASgIEhAKCHZpc2l0X2lkGAUgASgDEg8KB2Ryb3BwZWQYBiABKAgi6wIKCVJlbGF5RG93bhIxCgd3ZWxjb21lGAEgASgLMh4uc29uZGUuYnJvd3Nlci52MS5SZWxheVdlbGNvbWVIABItCgVzdGFydBgCIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlTdGFydEgAEikKA2FjaxgDIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlBY2tIABItCgVmbHVzaBgEIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlGbHVzaEgAEikKA2VuZBgFIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlFbmRIABIyCghib2R5X2FjaxgKIAEoCzIeLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlCb2R5QWNrSAASOAoLYm9keV9zdG9yZWQYCyABKAsyIS5zb25kZS5icm93c2VyLnYxLlJlbGF5Qm9keVN0b3JlZEgAQgkKB21lc3NhZ2UiPQoMUmVsYXlXZWxjb21lEi0KB3J1bm5pbmcYASADKAsyHC5zb25kZS5icm93c2VyLnYxLlJlbGF5U3RhcnQimAEKClJlbGF5U3RhcnQSEAoIdmlzaXRfaWQYASABKAMSDQoFdG9rZW4YAiABKAkSEgoKamF2YXNjcmlwdBgDIAEoCBITCgtuYXZpZ2F0aW9ucxgEIAEoCBIPCgdjb29raWVzGAUgASgIEi8KB25ldHdvcmsYCiABKAsyHi5zb25kZS5icm93c2VyLnYxLlJlbGF5TmV0d29yayJoCgxSZWxheU5ldHdvcmsSDAoEaHR0cBgBIAEoCBILCgNkbnMYAiABKAgSDwoHY29va2llcxgDIAEoCBIUCgxzYXZlX2NvbnRlbnQYBCADKAkSFgoObWF4X2JvZHlfYnl0ZXMYBSABKAQiNQoIUmVsYXlBY2sSEAoIdmlzaXRfaWQYASABKAMSFwoPdGhyb3VnaF9vcmRpbmFsGAIgASgDIkgKClJlbGF5Rmx1c2gSEAoIdmlzaXRfaWQYASABKAMSDgoGc2VyaWFsGAIgASgNEhgKEGZyYW1lX3RpbWVvdXRfbXMYAyABKA0iHAoIUmVsYXlFbmQSEAoIdmlzaXRfaWQYASABKAMiMwoMUmVsYXlCb2R5QWNrEgwKBGJvZHkYASABKAQSFQoNdGhyb3VnaF9ieXRlcxgCIAEoBCJfCg9SZWxheUJvZHlTdG9yZWQSDAoEYm9keRgBIAEoBBIOCgZzaGEyNTYYAiABKAkSDQoFYnl0ZXMYAyABKAQSDQoFZXJyb3IYBCABKAkSEAoIb3ZlcmZsb3cYBSABKAhiBnByb3RvMw");
 
 /**
  * From the extension.
@@ -67,6 +67,14 @@ export type RelayUp = Message<"sonde.browser.v1.RelayUp"> & {
      */
     value: RelayLog;
     case: "log";
+  } | {
+    /**
+     * Part of a response's body.
+     *
+     * @generated from field: sonde.browser.v1.RelayBodyPart body_part = 10;
+     */
+    value: RelayBodyPart;
+    case: "bodyPart";
   } | { case: undefined; value?: undefined };
 };
 
@@ -103,6 +111,13 @@ export type RelayHello = Message<"sonde.browser.v1.RelayHello"> & {
    * @generated from field: repeated sonde.browser.v1.RelayStreamState streams = 3;
    */
   streams: RelayStreamState[];
+
+  /**
+   * The public suffix list by which it tells sites apart: library and version.
+   *
+   * @generated from field: string public_suffix_list = 10;
+   */
+  publicSuffixList: string;
 };
 
 /**
@@ -296,6 +311,63 @@ export const RelayLogSchema: GenMessage<RelayLog> = /*@__PURE__*/
   messageDesc(file_sonde_browser_v1_relay, 6);
 
 /**
+ * Part of a response's body. The parts of a body come in order; those that were
+ * not acknowledged come again after a reconnect.
+ *
+ * @generated from message sonde.browser.v1.RelayBodyPart
+ */
+export type RelayBodyPart = Message<"sonde.browser.v1.RelayBodyPart"> & {
+  /**
+   * Number of the body within the session.
+   *
+   * @generated from field: uint64 body = 1;
+   */
+  body: bigint;
+
+  /**
+   * Place of `bytes` in the decoded body.
+   *
+   * @generated from field: uint64 offset = 2;
+   */
+  offset: bigint;
+
+  /**
+   * At most 1 MiB.
+   *
+   * @generated from field: bytes bytes = 3;
+   */
+  bytes: Uint8Array;
+
+  /**
+   * Whether the body ends with this part.
+   *
+   * @generated from field: bool last = 4;
+   */
+  last: boolean;
+
+  /**
+   * Attempt the body belongs to; said with the last part, -1 before.
+   *
+   * @generated from field: int64 visit_id = 5;
+   */
+  visitId: bigint;
+
+  /**
+   * Whether the body is given up: nothing of it is to be kept.
+   *
+   * @generated from field: bool dropped = 6;
+   */
+  dropped: boolean;
+};
+
+/**
+ * Describes the message sonde.browser.v1.RelayBodyPart.
+ * Use `create(RelayBodyPartSchema)` to create a new message.
+ */
+export const RelayBodyPartSchema: GenMessage<RelayBodyPart> = /*@__PURE__*/
+  messageDesc(file_sonde_browser_v1_relay, 7);
+
+/**
  * To the extension.
  *
  * @generated from message sonde.browser.v1.RelayDown
@@ -346,6 +418,22 @@ export type RelayDown = Message<"sonde.browser.v1.RelayDown"> & {
      */
     value: RelayEnd;
     case: "end";
+  } | {
+    /**
+     * Part of a body is here.
+     *
+     * @generated from field: sonde.browser.v1.RelayBodyAck body_ack = 10;
+     */
+    value: RelayBodyAck;
+    case: "bodyAck";
+  } | {
+    /**
+     * A body is stored, or will not be.
+     *
+     * @generated from field: sonde.browser.v1.RelayBodyStored body_stored = 11;
+     */
+    value: RelayBodyStored;
+    case: "bodyStored";
   } | { case: undefined; value?: undefined };
 };
 
@@ -354,7 +442,7 @@ export type RelayDown = Message<"sonde.browser.v1.RelayDown"> & {
  * Use `create(RelayDownSchema)` to create a new message.
  */
 export const RelayDownSchema: GenMessage<RelayDown> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 7);
+  messageDesc(file_sonde_browser_v1_relay, 8);
 
 /**
  * Answer to hello.
@@ -375,7 +463,7 @@ export type RelayWelcome = Message<"sonde.browser.v1.RelayWelcome"> & {
  * Use `create(RelayWelcomeSchema)` to create a new message.
  */
 export const RelayWelcomeSchema: GenMessage<RelayWelcome> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 8);
+  messageDesc(file_sonde_browser_v1_relay, 9);
 
 /**
  * A visit begins: the tab that navigates to about:blank#visit=TOKEN is its first.
@@ -417,6 +505,13 @@ export type RelayStart = Message<"sonde.browser.v1.RelayStart"> & {
    * @generated from field: bool cookies = 5;
    */
   cookies: boolean;
+
+  /**
+   * What is recorded of the network; unset where the extension does not do that (Chromium).
+   *
+   * @generated from field: sonde.browser.v1.RelayNetwork network = 10;
+   */
+  network?: RelayNetwork | undefined;
 };
 
 /**
@@ -424,7 +519,56 @@ export type RelayStart = Message<"sonde.browser.v1.RelayStart"> & {
  * Use `create(RelayStartSchema)` to create a new message.
  */
 export const RelayStartSchema: GenMessage<RelayStart> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 9);
+  messageDesc(file_sonde_browser_v1_relay, 10);
+
+/**
+ * What the extension records of a visit's network.
+ *
+ * @generated from message sonde.browser.v1.RelayNetwork
+ */
+export type RelayNetwork = Message<"sonde.browser.v1.RelayNetwork"> & {
+  /**
+   * Requests, responses, redirects, failures.
+   *
+   * @generated from field: bool http = 1;
+   */
+  http: boolean;
+
+  /**
+   * Look-ups of host names.
+   *
+   * @generated from field: bool dns = 2;
+   */
+  dns: boolean;
+
+  /**
+   * Set-Cookie headers and changes of the cookie jar.
+   *
+   * @generated from field: bool cookies = 3;
+   */
+  cookies: boolean;
+
+  /**
+   * Resource types whose bodies are saved: "all", or webRequest's words. Empty: none.
+   *
+   * @generated from field: repeated string save_content = 4;
+   */
+  saveContent: string[];
+
+  /**
+   * Longest body saved whole, in bytes.
+   *
+   * @generated from field: uint64 max_body_bytes = 5;
+   */
+  maxBodyBytes: bigint;
+};
+
+/**
+ * Describes the message sonde.browser.v1.RelayNetwork.
+ * Use `create(RelayNetworkSchema)` to create a new message.
+ */
+export const RelayNetworkSchema: GenMessage<RelayNetwork> = /*@__PURE__*/
+  messageDesc(file_sonde_browser_v1_relay, 11);
 
 /**
  * Records up to an ordinal are durable; the background may forget them.
@@ -452,7 +596,7 @@ export type RelayAck = Message<"sonde.browser.v1.RelayAck"> & {
  * Use `create(RelayAckSchema)` to create a new message.
  */
 export const RelayAckSchema: GenMessage<RelayAck> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 10);
+  messageDesc(file_sonde_browser_v1_relay, 12);
 
 /**
  * Send all that a visit has, through every frame of its tabs, then RelayFlushed.
@@ -487,7 +631,7 @@ export type RelayFlush = Message<"sonde.browser.v1.RelayFlush"> & {
  * Use `create(RelayFlushSchema)` to create a new message.
  */
 export const RelayFlushSchema: GenMessage<RelayFlush> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 11);
+  messageDesc(file_sonde_browser_v1_relay, 13);
 
 /**
  * A visit is over.
@@ -508,5 +652,82 @@ export type RelayEnd = Message<"sonde.browser.v1.RelayEnd"> & {
  * Use `create(RelayEndSchema)` to create a new message.
  */
 export const RelayEndSchema: GenMessage<RelayEnd> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 12);
+  messageDesc(file_sonde_browser_v1_relay, 14);
+
+/**
+ * The first bytes of a body are here; the background may forget them.
+ *
+ * @generated from message sonde.browser.v1.RelayBodyAck
+ */
+export type RelayBodyAck = Message<"sonde.browser.v1.RelayBodyAck"> & {
+  /**
+   * Number of the body within the session.
+   *
+   * @generated from field: uint64 body = 1;
+   */
+  body: bigint;
+
+  /**
+   * How many bytes of it are here.
+   *
+   * @generated from field: uint64 through_bytes = 2;
+   */
+  throughBytes: bigint;
+};
+
+/**
+ * Describes the message sonde.browser.v1.RelayBodyAck.
+ * Use `create(RelayBodyAckSchema)` to create a new message.
+ */
+export const RelayBodyAckSchema: GenMessage<RelayBodyAck> = /*@__PURE__*/
+  messageDesc(file_sonde_browser_v1_relay, 15);
+
+/**
+ * A body is durable, or will not be.
+ *
+ * @generated from message sonde.browser.v1.RelayBodyStored
+ */
+export type RelayBodyStored = Message<"sonde.browser.v1.RelayBodyStored"> & {
+  /**
+   * Number of the body within the session.
+   *
+   * @generated from field: uint64 body = 1;
+   */
+  body: bigint;
+
+  /**
+   * SHA-256 of the whole body in lower-case hex; "" with an error.
+   *
+   * @generated from field: string sha256 = 2;
+   */
+  sha256: string;
+
+  /**
+   * Its length.
+   *
+   * @generated from field: uint64 bytes = 3;
+   */
+  bytes: bigint;
+
+  /**
+   * Why it is not stored; "" when it is.
+   *
+   * @generated from field: string error = 4;
+   */
+  error: string;
+
+  /**
+   * Whether it is not stored because too much waits to be.
+   *
+   * @generated from field: bool overflow = 5;
+   */
+  overflow: boolean;
+};
+
+/**
+ * Describes the message sonde.browser.v1.RelayBodyStored.
+ * Use `create(RelayBodyStoredSchema)` to create a new message.
+ */
+export const RelayBodyStoredSchema: GenMessage<RelayBodyStored> = /*@__PURE__*/
+  messageDesc(file_sonde_browser_v1_relay, 16);
 

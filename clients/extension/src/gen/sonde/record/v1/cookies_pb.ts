@@ -14,9 +14,10 @@ export const file_sonde_record_v1_cookies: GenFile = /*@__PURE__*/
   fileDesc("Ch1zb25kZS9yZWNvcmQvdjEvY29va2llcy5wcm90bxIPc29uZGUucmVjb3JkLnYxItIGChBKYXZhc2NyaXB0Q29va2llEhMKC3JlY29yZF90eXBlGAEgASgJEhkKDGNoYW5nZV9jYXVzZRgCIAEoCUgAiAEBEiAKBmV4cGlyeRgDIAEoCUILkrUYB2lzbzg2MDFIAYgBARIZCgxpc19odHRwX29ubHkYBCABKAhIAogBARIZCgxpc19ob3N0X29ubHkYBSABKAhIA4gBARIXCgppc19zZXNzaW9uGAYgASgISASIAQESEQoEaG9zdBgHIAEoCUgFiAEBEhYKCWlzX3NlY3VyZRgIIAEoCEgGiAEBEgwKBG5hbWUYCSABKAkSEQoEcGF0aBgKIAEoCUgHiAEBEg0KBXZhbHVlGAsgASgJEhYKCXNhbWVfc2l0ZRgMIAEoCUgIiAEBEh8KEmZpcnN0X3BhcnR5X2RvbWFpbhgNIAEoCUgJiAEBEhUKCHN0b3JlX2lkGA4gASgJSAqIAQESDgoGc291cmNlGA8gASgJEiQKDXBhcnRpdGlvbl9rZXkYECABKAlCCJK1GARqc29uSAuIAQESFwoKcmVxdWVzdF9pZBgRIAEoA0gMiAEBEhkKA3VybBgSIAEoCUIHkrUYA3VybEgNiAEBEhMKBnRhYl9pZBgTIAEoA0gOiAEBEhUKCGZyYW1lX2lkGBQgASgDSA+IAQESHAoPYmxvY2tlZF9yZWFzb25zGBUgASgJSBCIAQESEAoDcmF3GBYgASgJSBGIAQE6MIq1GCwKEmphdmFzY3JpcHRfY29va2llcxABGAEqEnZpc2l0X2lkLGhvc3QsbmFtZUIPCg1fY2hhbmdlX2NhdXNlQgkKB19leHBpcnlCDwoNX2lzX2h0dHBfb25seUIPCg1faXNfaG9zdF9vbmx5Qg0KC19pc19zZXNzaW9uQgcKBV9ob3N0QgwKCl9pc19zZWN1cmVCBwoFX3BhdGhCDAoKX3NhbWVfc2l0ZUIVChNfZmlyc3RfcGFydHlfZG9tYWluQgsKCV9zdG9yZV9pZEIQCg5fcGFydGl0aW9uX2tleUINCgtfcmVxdWVzdF9pZEIGCgRfdXJsQgkKB190YWJfaWRCCwoJX2ZyYW1lX2lkQhIKEF9ibG9ja2VkX3JlYXNvbnNCBgoEX3Jhd2IGcHJvdG8z", [file_sonde_record_v1_options]);
 
 /**
- * One change of the cookie jar, or one cookie of a snapshot. On Chromium the
- * rows of HTTP changes and snapshots come from devtools, those of script
- * writes from the extension.
+ * One change of the cookie jar that was asked for or made, or one cookie of a
+ * snapshot; `source` says which. On Chromium the rows of Set-Cookie headers and
+ * snapshots come from devtools, those of script writes from the extension. On
+ * Firefox all but the snapshots come from the extension.
  *
  * @generated from message sonde.record.v1.JavascriptCookie
  */
@@ -113,14 +114,15 @@ export type JavascriptCookie = Message<"sonde.record.v1.JavascriptCookie"> & {
   firstPartyDomain?: string | undefined;
 
   /**
-   * Cookie store: on Chromium the browser context.
+   * Cookie store: on Chromium the browser context, on Firefox the container.
    *
    * @generated from field: optional string store_id = 14;
    */
   storeId?: string | undefined;
 
   /**
-   * http (a Set-Cookie header), script (document.cookie or cookieStore), snapshot.
+   * http (a Set-Cookie header), script (document.cookie or cookieStore), jar (what the jar did, whoever asked for it; only
+   * where the browser tells, see the capability cookies.changes), snapshot.
    *
    * @generated from field: string source = 15;
    */
