@@ -3,6 +3,8 @@
 // Clippy's allowance for tests does not reach the functions they share.
 #![allow(clippy::unwrap_used)]
 
+#[path = "relay/hop.rs"]
+mod hop;
 mod http_site;
 #[path = "network/rig.rs"]
 mod rig;
@@ -10,12 +12,14 @@ mod rig;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
+use hop::hop;
 use http_site::{Site, twin};
-use rig::{Blobs, Rig, Rows, everything};
+use rig::{Blobs, Rig, Rows, SOON, everything};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sonde_proto::browser::v1::RelayNetwork;
 use sonde_proto::record::v1::HttpRequest;
+use tokio::time::timeout;
 
 fn sha256(body: &[u8]) -> String {
     Sha256::digest(body).iter().map(|b| format!("{b:02x}")).collect()
@@ -279,5 +283,31 @@ async fn after_the_end_of_a_visit_nothing_of_it_leaves_the_browser() {
     }
     let strays = rig.rows(-1);
     assert!(strays.unattributed.iter().all(|row| row.reason == "visit_ended"), "{strays:#?}");
+    rig.close().await;
+}
+
+/// M11, I16, R6: bodies and rows of a time without a connection come when it is back, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_connection_loses_no_body() {
+    let site = Site::start().await;
+    let (control, state) = tokio::sync::watch::channel((0, true));
+    let through = hop(state).await;
+    let mut rig = Rig::with(Some((through, &control))).await;
+    let mut connected = rig.relay.connected();
+    let (page, _) = rig.open(1, everything()).await;
+    rig.goto(&page, &format!("http://localhost:{}/frame", site.port)).await;
+    for path in ["/twin-a", "/twin-b"] {
+        control.send_replace((rig.relay.port(), false));
+        timeout(SOON, connected.wait_for(Option::is_none)).await.unwrap().unwrap();
+        let fetched = format!("fetch('{path}').then(r => r.arrayBuffer()).then(b => b.byteLength)");
+        assert_eq!(rig.evaluate(&page, &fetched).await, json!(2 << 20));
+        control.send_replace((rig.relay.port(), true));
+        timeout(SOON, connected.wait_for(Option::is_some)).await.unwrap().unwrap();
+    }
+    let rows = rig.finish(1).await;
+    for (path, last) in [("/twin-a", b'a'), ("/twin-b", b'b')] {
+        assert_eq!(rows.response(path).content_hash.as_deref(), Some(sha256(&twin(last)).as_str()), "{path}");
+    }
+    assert_eq!(rows.responses.len(), 4, "{rows:#?}");
     rig.close().await;
 }

@@ -3,11 +3,14 @@
 // Clippy's allowance for tests does not reach the functions they share.
 #![allow(clippy::unwrap_used)]
 
+#[path = "relay/hop.rs"]
+mod hop;
 #[path = "relay/rig.rs"]
 mod rig;
 
 use std::path::Path;
 
+use hop::hop;
 use prost::Message as _;
 use rig::{Arrived, FRAMES, Rig, SOON, TOKEN, assert_truth, done, serve, site};
 use serde_json::{Value, json};
@@ -246,40 +249,6 @@ async fn strangers_are_refused() {
     assert_eq!(attempt(TOKEN, &ours, &format!("localhost:{port}")).await, 421);
     assert_eq!(attempt(TOKEN, &ours, &host).await, 101);
     rig.close().await;
-}
-
-/// A TCP hop that can be cut. The relay refuses a Host that is not its own, so the hop names the relay's.
-async fn hop(to: tokio::sync::watch::Receiver<(u16, bool)>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let through = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            let mut to = to.clone();
-            tokio::spawn(async move {
-                let (port, open) = *to.borrow_and_update();
-                if !open {
-                    return;
-                }
-                let relay = async {
-                    let mut far = TcpStream::connect(("127.0.0.1", port)).await?;
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        head.push(near.read_u8().await?);
-                    }
-                    let (ours, its) = (format!("127.0.0.1:{through}"), format!("127.0.0.1:{port}"));
-                    let head = String::from_utf8_lossy(&head).replace(&ours, &its);
-                    far.write_all(head.as_bytes()).await?;
-                    tokio::io::copy_bidirectional(&mut near, &mut far).await
-                };
-                // However it ends, the extension comes back.
-                tokio::select! {
-                    _ = relay => {}
-                    _ = to.changed() => {}
-                }
-            });
-        }
-    });
-    through
 }
 
 /// I16, R6

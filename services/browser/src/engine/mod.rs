@@ -1,6 +1,7 @@
 //! What a slot needs of a browser, whichever it is. One module per engine below; tests have a scripted one.
 
 pub mod chromium;
+pub mod webrequest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -22,7 +22,7 @@ use sonde_proto::record::v1::{
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Child;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -157,16 +157,24 @@ async fn start_firefox(profile: &std::path::Path) -> (Child, String) {
 
 impl Rig {
     pub async fn start() -> Self {
+        Self::with(None).await
+    }
+
+    /// `through`: a hop to the relay that the extension is told of, and what tells the hop of the relay.
+    pub async fn with(through: Option<(u16, &watch::Sender<(u16, bool)>)>) -> Self {
         let (sender, batches) = mpsc::channel(10_000);
         let (body_sender, bodies) = mpsc::channel(16);
         let options = RelayOptions { token: TOKEN.into(), limits: RelayLimits::default() };
         let relay = Relay::bind_with_bodies(options, sender, body_sender).await.unwrap();
         relay.set_extension_id(ORIGIN);
+        if let Some((_, hop)) = through {
+            hop.send_replace((relay.port(), true));
+        }
         let blobs = Blobs::default();
         tokio::spawn(store(bodies, relay.clone(), blobs.clone()));
         let files = tempfile::tempdir().unwrap();
         let config = ExtensionConfig {
-            port: relay.port(),
+            port: through.map_or(relay.port(), |(port, _)| port),
             token: TOKEN.into(),
             secret: "5ecret5ecret5ecret5ecret5ecret00".into(),
             javascript: false,
@@ -233,6 +241,13 @@ impl Rig {
     pub async fn goto(&mut self, page: &str, url: &str) {
         let to = json!({"context": page, "url": url, "wait": "complete"});
         self.call("browsingContext.navigate", to).await;
+    }
+
+    /// The value of an expression of the page, once it is settled.
+    pub async fn evaluate(&mut self, page: &str, expression: &str) -> Value {
+        let target = json!({"context": page});
+        let asked = json!({"expression": expression, "target": target, "awaitPromise": true});
+        self.call("script.evaluate", asked).await["result"]["value"].clone()
     }
 
     fn take(&mut self, batch: &ExtensionBatch) {
