@@ -26,6 +26,8 @@ export interface MainConfig {
 
 export interface IsolatedConfig {
   readonly secret: string;
+  /** Tells of requests that the document's policy refused: where no one else does. */
+  readonly refusals: boolean;
 }
 
 export interface BackgroundConfig {

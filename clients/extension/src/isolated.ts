@@ -2,10 +2,10 @@
 import { INLINED } from "./config";
 import type { IsolatedConfig } from "./config";
 import { DATA, FLUSH, adoptEvent, helloEvent, offerEvent } from "./handoff";
-import { FROM_BATCH, FROM_FLUSHED, FROM_STATE } from "./port";
+import { FROM_BATCH, FROM_FLUSHED, FROM_REFUSED, FROM_STATE } from "./port";
 import type { FromFrame, ToFrame } from "./port";
 
-const { secret } = JSON.parse(INLINED) as IsolatedConfig;
+const { secret, refusals } = JSON.parse(INLINED) as IsolatedConfig;
 const queue: FromFrame[] = [];
 let port: chrome.runtime.Port | null = null;
 let channel: EventTarget | null = null;
@@ -98,6 +98,14 @@ const adopted = (): boolean => {
   channel = null;
   return false;
 };
+
+if (refusals) {
+  window.addEventListener("securitypolicyviolation", (event) => {
+    if (!event.isTrusted || event.disposition !== "enforce" || !/^(?:https?|wss?):/.test(event.blockedURI)) return;
+    queue.push([FROM_REFUSED, event.blockedURI, event.effectiveDirective, Date.now()]);
+    tryDrain();
+  }, true);
+}
 
 if (adopted()) {
   opened();

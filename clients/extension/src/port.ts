@@ -7,10 +7,14 @@ export const FROM_BATCH = 1;
 /** All that the frame had is sent: the serial of the flush. */
 export const FROM_FLUSHED = 2;
 
+/** A request that the document's policy refused before it began: its URL, the directive, milliseconds since the epoch. */
+export const FROM_REFUSED = 3;
+
 export type FromFrame =
   | readonly [typeof FROM_STATE, boolean, number, number]
   | readonly [typeof FROM_BATCH, number, string]
-  | readonly [typeof FROM_FLUSHED, number];
+  | readonly [typeof FROM_FLUSHED, number]
+  | readonly [typeof FROM_REFUSED, string, string, number];
 
 /** Asks for a flush: its serial. */
 export type ToFrame = readonly [number];

@@ -60,5 +60,6 @@ test("errors have Chromium's words where they mean the same", () => {
   assert.deepEqual(of("NS_ERROR_DOM_BAD_URI"), ["net::ERR_FAILED", false, "unknown"]);
   assert.deepEqual(of("NS_ERROR_TRACKING_URI"), ["net::ERR_BLOCKED_BY_CLIENT", false, "subresource-filter"]);
   assert.deepEqual(of("SSL_ERROR_BAD_CERT_DOMAIN"), ["net::ERR_CERT_INVALID", false, undefined]);
+  assert.deepEqual(of("The certificate is not trusted because it is self-signed.")[0], "net::ERR_CERT_AUTHORITY_INVALID");
   assert.deepEqual(of("NS_ERROR_SOMETHING_NEW"), ["NS_ERROR_SOMETHING_NEW", false, undefined]);
 });

@@ -169,3 +169,26 @@ test("requests of a tab that is not settled wait for its visit; those of none ar
   replay.event({ ...at, ...answered, event: "onCompleted", requestId: "2" } as never);
   assert.deepEqual(replay.strays.map(([reason, row]) => [reason, row.case]), [["store_shared", "httpRequest"], ["store_shared", "httpResponse"]]);
 });
+
+/** M10 */
+test("a response waits for its TLS facts, which have Chromium's words", async () => {
+  const replay = new Replay({ save: false });
+  const at = { requestId: "1", url: "https://a.test/x", method: "GET", type: "script", tabId: 2, timeStamp: 1 };
+  const answered = { statusCode: 200, statusLine: "HTTP/2.0 200 " };
+  const info = {
+    state: "secure", protocolVersion: "TLSv1.3", cipherSuite: "TLS_AES_256_GCM_SHA384", keaGroupName: "x25519", isUntrusted: true, usedEch: false,
+    certificates: [{ subject: "CN=a.localhost", issuer: "CN=An issuer,O=x", validity: { start: 1795331619000, end: 1797923619000 }, fingerprint: { sha256: "19:16" } }],
+  };
+  replay.event({ ...at, event: "onBeforeRequest" });
+  replay.event({ ...at, ...answered, event: "onHeadersReceived" } as never);
+  const asked = replay.tracker.onSecurity("1", Promise.resolve(info));
+  replay.event({ ...at, ...answered, event: "onCompleted" } as never);
+  assert.equal(replay.rows.responses.length, 0);
+  await asked;
+  const [row] = replay.rows.responses;
+  assert.equal(row?.["protocol"], "h2");
+  assert.deepEqual(JSON.parse(String(row?.["tls"])), {
+    protocol: "TLS 1.3", keyExchangeGroup: "X25519", cipher: "AES_256_GCM", cipherSuite: "TLS_AES_256_GCM_SHA384", subjectName: "a.localhost",
+    issuer: "An issuer", validFrom: 1795331619, validTo: 1797923619, fingerprint: "19:16", encryptedClientHello: false, untrusted: true,
+  });
+});

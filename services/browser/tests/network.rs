@@ -311,3 +311,26 @@ async fn a_cut_connection_loses_no_body() {
     assert_eq!(rows.responses.len(), 4, "{rows:#?}");
     rig.close().await;
 }
+
+/// M10: what a policy refuses before it begins is a failure, and no request.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_by_policy_are_failures() {
+    let site = Site::start().await;
+    let mut rig = Rig::start().await;
+    let (page, _) = rig.open(1, everything()).await;
+    rig.goto(&page, &format!("http://localhost:{}/policy", site.port)).await;
+    rig.until(1, "the refusals", |rows| rows.failures.len() == 2 && rows.responses.len() == 2).await;
+    let rows = rig.finish(1).await;
+    let mut failures: Vec<_> = rows
+        .failures
+        .iter()
+        .map(|f| {
+            (f.url.rsplit('/').next().unwrap(), f.resource_type.as_str(), f.error.as_str(), f.request_id < 0)
+        })
+        .collect();
+    failures.sort_unstable();
+    let error = "net::ERR_BLOCKED_BY_CSP";
+    assert_eq!(failures, [("elsewhere", "xmlhttprequest", error, true), ("image.png", "image", error, true)]);
+    assert_eq!((rows.requests.len(), site.log.hits().len()), (2, 2), "{rows:#?}");
+    rig.close().await;
+}

@@ -46,6 +46,7 @@ const network = config.network && capabilities.network !== undefined
   ? new Network(capabilities.network, { attribution, streams, send: (message) => connection.send(message), windowOf: (tabId) => windows.of(tabId) })
   : undefined;
 network?.listen();
+if (network !== undefined) frames.onRefused = (owner, refusal) => network.refused(owner, refusal);
 
 /**
  * Says that a visit's instruments are ready: its first tab is bound. Chromium runs no content script in a top-level

@@ -3,7 +3,7 @@ import {
   COOKIE_STORE_DELETE, COOKIE_STORE_SET, NOT_A_ROW, OPERATIONS, SET, VALUE_CAP, decodeBatch,
 } from "../batch";
 import type { BatchRecord } from "../batch";
-import { FROM_BATCH, FROM_FLUSHED, FROM_STATE } from "../port";
+import { FROM_BATCH, FROM_FLUSHED, FROM_REFUSED, FROM_STATE } from "../port";
 import type { FromFrame, ToFrame } from "../port";
 import type { Attribution, Owner, RunningVisit } from "./attribution";
 import { cookieRow, parseCookie, parseStoreCall } from "./cookies";
@@ -43,7 +43,18 @@ export interface Wanted {
   readonly cookies: boolean;
 }
 
+/** A request that the policy of a document refused before it began. */
+export interface Refusal {
+  readonly facts: DocumentFacts;
+  readonly url: string;
+  readonly directive: string;
+  /** Microseconds since the epoch. */
+  readonly at: number;
+}
+
 export class Frames {
+  /** Told of what policies refuse. */
+  onRefused: ((owner: Owner, refusal: Refusal) => void) | undefined;
   readonly #frames = new Set<Frame>();
   readonly #encoder = new JavascriptEncoder();
   readonly #places = new Map<number, Place>();
@@ -96,6 +107,10 @@ export class Frames {
   #receive(frame: Frame, message: FromFrame): void {
     if (message[0] === FROM_BATCH) this.#batch(frame, message[1], message[2]);
     else if (message[0] === FROM_FLUSHED) frame.flushes.get(message[1])?.();
+    else if (message[0] === FROM_REFUSED) {
+      const [, url, directive, at] = message;
+      this.onRefused?.(this.attribution.owner(frame.facts.tabId), { facts: frame.facts, url, directive, at: at * 1000 });
+    }
     else {
       frame.channel = message[1];
       if (frame.channel && frame.facts.documentId !== undefined) this.#expected.delete(frame.facts.documentId);

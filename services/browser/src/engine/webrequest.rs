@@ -12,6 +12,9 @@ const OBSERVED: &[&str] = &[
     "http.failures",
     "http.bodies",
     "http.post_bodies",
+    // What a policy refused before it began: the documents tell, workers do not.
+    "http.policy_failures",
+    "http.tls",
     "cookies.http",
     "cookies.changes",
     "cookies.partitioned",
@@ -27,14 +30,11 @@ const UNSUPPORTED: &[&str] = &[
     "http.form_bodies",
     "http.initiators",
     "http.mime_types",
-    // Requests that a policy of the page refused before they began.
-    "http.policy_failures",
     "http.priorities",
     "http.remote_ports",
     // Status and headers of the answers that service workers make.
     "http.service_worker_answers",
     "http.timings",
-    "http.tls",
     "http.websocket_frames",
     "http.wire_sizes",
     "cookies.refusals",
@@ -64,6 +64,6 @@ mod tests {
         assert_eq!(of(Some(scripts), false), "unsupported");
         assert_eq!(of(Some(Scripts { network: false, ..scripts }), true), "off");
         assert_eq!(of(None, false), "off");
-        assert_eq!(capabilities(Some(scripts), true)["http.tls"], "unsupported");
+        assert_eq!(capabilities(Some(scripts), true)["http.timings"], "unsupported");
     }
 }

@@ -198,7 +198,7 @@ fn inlined(
             navigations,
             network,
         }),
-        "isolated.js" => serde_json::to_string(&serde_json::json!({ "secret": secret })),
+        "isolated.js" => serde_json::to_string(&serde_json::json!({ "secret": secret, "refusals": network })),
         _ => serde_json::to_string(&Main { secret, javascript, cookies, targets: config.targets.as_ref() }),
     }
     .expect("strings, numbers and JSON values have a JSON form");

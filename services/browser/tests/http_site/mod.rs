@@ -49,6 +49,7 @@ fn answer(method: &str, path: &str, port: u16) -> (&'static str, String, Vec<u8>
     }
     match path {
         "/page" => html(PAGE),
+        "/policy" => html(POLICY),
         "/frame" => html("<script>fetch('/in-frame')</script>"),
         "/formed" | "/popup" => html(&format!("<script>fetch('/after{path}')</script>")),
         "/r1" => (
@@ -86,6 +87,9 @@ fn answer(method: &str, path: &str, port: u16) -> (&'static str, String, Vec<u8>
         _ => ("200 OK", "Content-Type: text/plain\r\n".into(), path.into()),
     }
 }
+
+const POLICY: &str = r#"<meta http-equiv=content-security-policy content="img-src 'none'; connect-src 'self'">
+<img src="/image.png"><script>fetch('http://b.localhost:{port}/elsewhere').catch(() => fetch('/done'))</script>"#;
 
 const PAGE: &str = r#"<script src="/r1"></script><script src="/latin.js"></script><script src="/bom.js"></script>
 <link rel=stylesheet href="/style.css"><img src="/image.png"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">

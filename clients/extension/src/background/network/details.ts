@@ -87,6 +87,26 @@ export interface StreamFilter {
   disconnect(): void;
 }
 
+/** https://developer.mozilla.org/docs/Mozilla/Add-ons/WebExtensions/API/webRequest/SecurityInfo */
+export interface SecurityInfo {
+  readonly state: string;
+  readonly protocolVersion?: string;
+  readonly cipherSuite?: string;
+  readonly keaGroupName?: string;
+  readonly isUntrusted?: boolean;
+  readonly isDomainMismatch?: boolean;
+  readonly isNotValidAtThisTime?: boolean;
+  readonly usedEch?: boolean;
+  /** That of the server first. */
+  readonly certificates?: readonly {
+    readonly subject: string;
+    readonly issuer: string;
+    /** Milliseconds since the epoch. */
+    readonly validity: { readonly start: number; readonly end: number };
+    readonly fingerprint: { readonly sha256: string };
+  }[];
+}
+
 export interface WebRequest {
   readonly onBeforeRequest: Listened<BeforeRequest, Blocking | undefined>;
   readonly onSendHeaders: Listened<SendHeaders>;
@@ -96,6 +116,8 @@ export interface WebRequest {
   readonly onCompleted: Listened<Answered>;
   readonly onErrorOccurred: Listened<Failed>;
   filterResponseData(requestId: string): StreamFilter;
+  /** Within a blocking listener of onHeadersReceived. */
+  getSecurityInfo(requestId: string, options: object): Promise<SecurityInfo>;
 }
 
 export interface DnsRecord {

@@ -137,7 +137,7 @@ export class Emitter {
       return this.#finished(exchange);
     }
     const fate = this.#fateOf(exchange, hop);
-    if (fate === undefined) return;
+    if (fate === undefined || hop.tls === "pending") return;
     this.row(exchange, reply.at, responseRow(exchange, reply, fate, this.#around));
     if (end.kind === "failed" && !end.failure.canceled) this.row(exchange, end.at, failureRow(exchange, end.failure));
     this.#finished(exchange);

@@ -76,6 +76,15 @@ export const UNFINISHED: Failure = {
 /** A redirect to what no request can be made for. */
 export const unknownScheme = (url: string): Failure => ({ ...UNFINISHED, error: "net::ERR_UNKNOWN_URL_SCHEME", raw: `redirected to ${url.split(":", 1)[0] ?? ""}:` });
 
+/** Of certificates the browser tells a sentence in the user's language, which is English. */
+const ofSentence = (text: string): string => {
+  if (/expired|not yet valid|will not be valid/i.test(text)) return "ERR_CERT_DATE_INVALID";
+  if (/not valid for|only valid for/i.test(text)) return "ERR_CERT_COMMON_NAME_INVALID";
+  if (/revoked/i.test(text)) return "ERR_CERT_REVOKED";
+  if (/issuer|self-signed|not trusted/i.test(text)) return "ERR_CERT_AUTHORITY_INVALID";
+  return /certificate/i.test(text) ? "ERR_CERT_INVALID" : "ERR_SSL_PROTOCOL_ERROR";
+};
+
 export const failureOf = (raw: string): Failure => {
   const plain = { raw, canceled: false, blockedReason: undefined, corsError: undefined };
   const blocked = BLOCKED[raw];
@@ -83,6 +92,7 @@ export const failureOf = (raw: string): Failure => {
   if (raw === CORS) return { ...plain, error: "net::ERR_FAILED", corsError: "unknown" };
   const word = WORDS[raw];
   if (word !== undefined) return { ...plain, error: `net::${word}`, canceled: CANCELED.has(raw) };
+  if (/^[A-Z].* .*\.$/s.test(raw)) return { ...plain, error: `net::${ofSentence(raw)}` };
   if (/SEC_ERROR_|MOZILLA_PKIX_ERROR_|SSL_ERROR_BAD_CERT_DOMAIN/.test(raw)) return { ...plain, error: "net::ERR_CERT_INVALID" };
   if (/SSL_ERROR_/.test(raw)) return { ...plain, error: "net::ERR_SSL_PROTOCOL_ERROR" };
   return { ...plain, error: raw };

@@ -29,6 +29,8 @@ export interface Hop {
   sentAt: number | undefined;
   reply: Reply | undefined;
   capture: Capture | undefined;
+  /** JSON of the TLS facts; pending while they are asked for. */
+  tls: string | "pending" | undefined;
   /** Its http_requests row is made. */
   recorded: boolean;
   /** The browser announced it only as the target of a redirect. */

@@ -3,6 +3,7 @@
 import type { Attribution, RunningVisit } from "../attribution";
 import type { Up } from "../connection";
 import type { RelayBodyStored } from "../../gen/sonde/browser/v1/relay_pb";
+import type { Refusal } from "../frames";
 import { recordBytes, unattributed } from "../rows";
 import type { Row } from "../rows";
 import { NO_VISIT } from "../streams";
@@ -13,10 +14,12 @@ import type { CaptureOptions } from "./bodies";
 import type { CookieChange, Details, NetworkApi } from "./details";
 import { changeRow } from "./jar";
 import { Names } from "./names";
+import { refusalRow } from "./refusals";
 import { NetworkTracker } from "./tracker";
 import { Uploads } from "./uploads";
 import type { BodyPart } from "./uploads";
 
+const SECURE = { urls: ["https://*/*", "wss://*/*"] };
 const ALL = { urls: ["<all_urls>", "ws://*/*", "wss://*/*"] };
 
 const partMessage = (part: BodyPart): Up => ({
@@ -75,6 +78,9 @@ export class Network {
     webRequest.onBeforeRequest.addListener(of((details) => tracker.onBeforeRequest(details)), ALL, ["blocking", "requestBody"]);
     webRequest.onSendHeaders.addListener(of((details) => tracker.onSendHeaders(details)), ALL, ["requestHeaders"]);
     webRequest.onHeadersReceived.addListener(of((details) => tracker.onHeadersReceived(details)), ALL, ["responseHeaders"]);
+    webRequest.onHeadersReceived.addListener(
+      of((details) => void tracker.onSecurity(details.requestId, webRequest.getSecurityInfo(details.requestId, {}))), SECURE, ["blocking"],
+    );
     webRequest.onResponseStarted.addListener(of((details) => tracker.onResponseStarted(details)), ALL, ["responseHeaders"]);
     webRequest.onBeforeRedirect.addListener(of((details) => tracker.onBeforeRedirect(details)), ALL, ["responseHeaders"]);
     webRequest.onCompleted.addListener(of((details) => tracker.onCompleted(details)), ALL, ["responseHeaders"]);
@@ -92,6 +98,13 @@ export class Network {
     const owner = this.#around.attribution.ownerOfStore(change.cookie.storeId);
     if ("visit" in owner && (owner.visit.network?.cookies !== true || owner.visit.closing)) return;
     this.#record(owner, Date.now() * 1000, changeRow(change));
+  }
+
+  /** A document's policy refused a request before it began. */
+  refused(owner: Owner, refusal: Refusal): void {
+    const row = refusalRow(refusal);
+    if (row === undefined || ("visit" in owner && owner.visit.network?.http !== true)) return;
+    this.#record(owner, refusal.at, row);
   }
 
   #capture(requestId: string, options: CaptureOptions): FilterCapture | { readonly error: string } {

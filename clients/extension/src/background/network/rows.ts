@@ -132,6 +132,7 @@ export const responseRow = (exchange: Exchange, reply: Reply, fate: BodyFate, ar
       bodyBytes: big(fate.bytes),
       bodyOutcome: fate.outcome,
       bodyError: fate.error,
+      tls: hop.tls,
       timing: timingOf(hop, reply, end?.kind === "whole" ? end.at : undefined),
       headersFinal: reply.status !== undefined && (!reply.fromCache || reply.revalidated),
       fromServiceWorker: hop.intercepted !== undefined,

@@ -5,7 +5,7 @@
 // until it is answered or over.
 import type { Owner, RunningVisit } from "../attribution";
 import { NO_VISIT } from "../streams";
-import type { Answered, BeforeRequest, Blocking, Details, Failed, Redirected, SendHeaders } from "./details";
+import type { Answered, BeforeRequest, Blocking, Details, Failed, Redirected, SecurityInfo, SendHeaders } from "./details";
 import { Emitter } from "./emit";
 import { UNFINISHED, failureOf, unknownScheme } from "./errors";
 import { lastHop } from "./exchange";
@@ -14,6 +14,7 @@ import { headersOf } from "./headers";
 import type { Means } from "./means";
 import { NO_BODY, postBody } from "./post";
 import { setCookieRows } from "./setcookies";
+import { tlsJson } from "./tls";
 
 /** Requests followed at once; those beyond are counted in a truncation record. */
 const MAX_OPEN = 20_000;
@@ -24,7 +25,7 @@ const micros = (details: Details): number => Math.round(details.timeStamp * 1000
 
 const newHop = (details: Details, announced: boolean): Hop => ({
   details, at: micros(details), post: NO_BODY, sent: undefined, sentAt: undefined, reply: undefined, capture: undefined,
-  recorded: false, announced, intercepted: undefined,
+  tls: undefined, recorded: false, announced, intercepted: undefined,
 });
 
 const replyOf = (details: Answered): Reply => ({
@@ -166,6 +167,18 @@ export class NetworkTracker {
     this.#emit.resolved(exchange, { requestId: exchange.id, url: hop.details.url, at, address, error });
   }
 
+  /** The connection of the last hop was asked for its TLS facts. */
+  async onSecurity(requestId: string, asked: Promise<SecurityInfo>): Promise<void> {
+    const exchange = this.#open.get(requestId);
+    const hop = exchange === undefined ? undefined : lastHop(exchange);
+    if (hop !== undefined) hop.tls = "pending";
+    // The request may be over before the answer: then there is none.
+    const info = await asked.catch(() => undefined);
+    if (exchange === undefined || hop === undefined) return;
+    hop.tls = info === undefined ? undefined : tlsJson(info);
+    this.#emit.end(exchange);
+  }
+
   onResponseStarted(details: Answered): void {
     const exchange = this.#find(details);
     if (exchange === undefined) return;
@@ -230,7 +243,10 @@ export class NetworkTracker {
       // Of an answer made by a service worker, whose body nobody asked for, nothing more is told.
       const answered = lastHop(exchange).intercepted !== undefined;
       exchange.end ??= answered ? { kind: "whole", at } : { kind: "given_up", at, failure: UNFINISHED };
-      for (const { capture } of exchange.hops) capture?.abandon();
+      for (const hop of exchange.hops) {
+        hop.capture?.abandon();
+        if (hop.tls === "pending") hop.tls = undefined;
+      }
       this.#emit.end(exchange);
     }
     const missed = this.#missed.get(visit.visitId) ?? new Map<string, number>();

@@ -550,7 +550,7 @@ export const HttpRedirectSchema: GenMessage<HttpRedirect> = /*@__PURE__*/
  */
 export type HttpFailure = Message<"sonde.record.v1.HttpFailure"> & {
   /**
-   * Id of the request within its browser.
+   * Id of the request within its browser; negative where the browser gave it none (Firefox: refused by policy).
    *
    * @generated from field: int64 request_id = 1;
    */
