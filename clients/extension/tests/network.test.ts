@@ -192,3 +192,16 @@ test("a response waits for its TLS facts, which have Chromium's words", async ()
     issuer: "An issuer", validFrom: 1795331619, validTo: 1797923619, fingerprint: "19:16", encryptedClientHello: false, untrusted: true,
   });
 });
+
+test("the browser's own redirects are hops as on Chromium", async () => {
+  const replay = new Replay({ save: false });
+  const at = { requestId: "1", url: "http://a.test/x", method: "GET", type: "script", tabId: 2, timeStamp: 1 };
+  replay.event({ ...at, event: "onBeforeRequest" });
+  replay.event({ ...at, event: "onBeforeRedirect", statusCode: 0, statusLine: "", redirectUrl: "https://a.test/x" } as never);
+  replay.event({ ...at, event: "onBeforeRequest", url: "https://a.test/x" });
+  replay.event({ ...at, event: "onErrorOccurred", url: "https://a.test/x", error: "NS_ERROR_NET_EMPTY_RESPONSE" });
+  const [hop] = replay.rows.redirects;
+  assert.deepEqual([hop?.["responseStatus"], hop?.["responseStatusText"], hop?.["headersFinal"]], [307n, "HTTP/1.1 307 Internal Redirect", false]);
+  assert.deepEqual(replay.rows.requests.map((row) => [row["url"], row["hopIndex"]]), [["http://a.test/x", 0], ["https://a.test/x", 1]]);
+  assert.deepEqual(replay.rows.failures.map((row) => [row["error"], row["hopIndex"]]), [["net::ERR_EMPTY_RESPONSE", 1]]);
+});

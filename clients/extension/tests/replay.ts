@@ -160,6 +160,7 @@ export class Replay {
   }
 
   async finish(): Promise<this> {
+    this.visit.closing = true;
     await this.tracker.finish(this.visit, new Promise((resolve) => setTimeout(resolve, 50)));
     return this;
   }

@@ -89,6 +89,7 @@ const welcome = (running: Parameters<Attribution["start"]>[0][]): void => {
 
 const flush = async (visitId: number, serial: number, timeoutMs: number): Promise<void> => {
   const visit = attribution.visit(visitId);
+  if (visit !== undefined) network?.close(visit);
   const silentFrames = visit === undefined ? 0 : await frames.flush(visit, timeoutMs);
   await navigations.settled();
   if (visit !== undefined) await network?.finish(visit, timeoutMs);

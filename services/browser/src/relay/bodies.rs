@@ -109,6 +109,14 @@ impl Bodies {
         })
     }
 
+    /// A session began: what others left half cannot come any more.
+    pub fn begin(&mut self, session_no: u32) {
+        let others: Vec<Key> = self.growing.keys().filter(|key| key.0 != session_no).copied().collect();
+        for key in others {
+            self.forget(key);
+        }
+    }
+
     fn refuse(&mut self, key: Key, error: String, overflow: bool) -> Taken {
         let answer = refused(key.1, error, overflow);
         self.remember(key, answer.clone());
@@ -181,6 +189,11 @@ mod tests {
         assert_eq!(bodies.take(0, last(1, 3)), Taken::Answer(answer));
         assert_eq!(bodies.held, 5);
         assert_eq!(bodies.take(0, RelayBodyPart { dropped: true, ..part(2, 5, b"") }), Taken::Nothing);
+        assert_eq!((bodies.held, bodies.growing.len()), (0, 0));
+        assert_eq!(bodies.take(0, part(3, 0, b"half")), ack(3, 4));
+        bodies.begin(0);
+        assert_eq!(bodies.held, 4);
+        bodies.begin(1);
         assert_eq!((bodies.held, bodies.growing.len()), (0, 0));
     }
 

@@ -114,6 +114,7 @@ impl Inner {
         for visit in self.visits.values_mut() {
             visit.first_session.get_or_insert(session_no);
         }
+        self.bodies.begin(session_no);
         self.current = Some(Current { session_no, down: sender, cancel });
         self.stats.accepted += 1;
         let running = self.visits.values().map(|visit| visit.start.clone()).collect();

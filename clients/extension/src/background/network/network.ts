@@ -138,7 +138,12 @@ export class Network {
     this.#uploads.resend();
   }
 
-  /** Records what a visit has open, after `timeoutMs` at most; nothing more of it leaves the browser. */
+  /** From here on nothing more of a visit leaves the browser. */
+  close(visit: RunningVisit): void {
+    visit.closing = true;
+  }
+
+  /** Records what a visit has open, after `timeoutMs` at most. */
   async finish(visit: RunningVisit, timeoutMs: number): Promise<void> {
     if (visit.network === undefined) return;
     const deadline = new Promise<void>((resolve) => setTimeout(resolve, timeoutMs));

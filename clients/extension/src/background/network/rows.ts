@@ -140,21 +140,25 @@ export const responseRow = (exchange: Exchange, reply: Reply, fate: BodyFate, ar
   } as Row;
 };
 
-export const redirectRow = (exchange: Exchange, hop: Hop, index: number, reply: Reply, to: string, around: Around): Row => ({
-  case: "httpRedirect",
-  value: defined({
+/** The browser sent itself elsewhere (HSTS and the like): Chromium says it so. */
+const INTERNAL = { status: 307, line: "HTTP/1.1 307 Internal Redirect" };
+
+export const redirectRow = (exchange: Exchange, hop: Hop, index: number, reply: Reply, to: string, around: Around): Row => {
+  const internal = (reply.status ?? 0) === 0;
+  const { status = 0, line } = internal ? INTERNAL : reply;
+  return { case: "httpRedirect", value: defined({
     ...ofTab(hop.details, around),
     oldRequestUrl: storedUrl(hop.details.url),
     oldRequestId: exchange.id,
     newRequestUrl: storedUrl(to),
     newRequestId: exchange.id,
-    responseStatus: BigInt(reply.status ?? 0),
-    responseStatusText: reply.line.trimEnd(),
+    responseStatus: BigInt(status),
+    responseStatusText: line.trimEnd(),
     headers: JSON.stringify(reply.headers),
     hopIndex: index,
-    headersFinal: !reply.fromCache,
-  }),
-} as Row);
+    headersFinal: !internal && !reply.fromCache,
+  }) } as Row;
+};
 
 export const failureRow = (exchange: Exchange, failure: Failure): Row => {
   const hop = lastHop(exchange);

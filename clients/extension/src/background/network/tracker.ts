@@ -228,11 +228,10 @@ export class NetworkTracker {
   }
 
   /**
-   * The end of a visit: waits until the deadline for bodies under way, then records what is open as it is. Requests of
-   * the visit that come later are cancelled.
+   * The end of a visit that is closing: waits until the deadline for bodies under way, then records what is open as it
+   * is. Requests of the visit that come later are cancelled.
    */
   async finish(visit: RunningVisit, deadline: Promise<void>): Promise<void> {
-    visit.closing = true;
     const all = [...this.#open.values()];
     await Promise.race([Promise.all(all.map((exchange) => exchange.settled)), deadline]);
     const own = all.filter(({ owner }) => owner !== undefined && "visit" in owner && owner.visit === visit);
