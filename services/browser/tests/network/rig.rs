@@ -1,5 +1,8 @@
 //! A Firefox with the extension, driven by WebDriver BiDi without a geckodriver, and what arrived of its visits.
 
+// Each test that shares it uses a part.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -178,7 +181,7 @@ impl Rig {
             token: TOKEN.into(),
             secret: "5ecret5ecret5ecret5ecret5ecret00".into(),
             javascript: false,
-            cookies: false,
+            cookies: true,
             navigations: false,
             network: true,
             targets: None,
@@ -224,6 +227,7 @@ impl Rig {
         self.relay.start_visit(RelayStart {
             visit_id,
             token: token.clone(),
+            cookies: network.cookies,
             network: Some(network),
             ..RelayStart::default()
         });
@@ -240,6 +244,12 @@ impl Rig {
 
     pub async fn goto(&mut self, page: &str, url: &str) {
         let to = json!({"context": page, "url": url, "wait": "complete"});
+        self.call("browsingContext.navigate", to).await;
+    }
+
+    /// Begins to load a page that need not end to.
+    pub async fn start_loading(&mut self, page: &str, url: &str) {
+        let to = json!({"context": page, "url": url, "wait": "none"});
         self.call("browsingContext.navigate", to).await;
     }
 
@@ -270,6 +280,16 @@ impl Rig {
             let Ok(batch) = batch else { panic!("{what}: {:#?}", self.rows(visit_id)) };
             self.take(&batch.unwrap());
         }
+    }
+
+    /// Takes rows until none has come for a while; whether none had come at all.
+    pub async fn quiet(&mut self, time: Duration) -> bool {
+        let mut none = true;
+        while let Ok(batch) = timeout(time, self.batches.recv()).await {
+            self.take(&batch.unwrap());
+            none = false;
+        }
+        none
     }
 
     /// Ends a visit: all rows of it.

@@ -115,10 +115,11 @@ impl Reader<'_> {
                 Ok(Navigation { url: text(row, 0)?, kind: None })
             })?,
             // A browser reports an overwrite as the end of the old value and a new one: only the second is a change.
+            // What the jar did (Firefox tells) is there beside the headers and writes that had it do so.
             javascript_cookies: self.table(
                 "javascript_cookies",
                 "name, host, record_type",
-                "AND record_type <> 'manual-export' AND NOT (record_type = 'deleted' AND change_cause = 'overwrite')",
+                "AND record_type <> 'manual-export' AND source <> 'jar' AND NOT (record_type = 'deleted' AND change_cause = 'overwrite')",
                 |row| {
                     let deleted = text(row, 2)? == "deleted";
                     Ok(Cookie { name: text(row, 0)?, host: text(row, 1)?, deleted, how: None })
