@@ -50,6 +50,7 @@ pub mod coordinator {
 }
 
 mod ids;
+pub mod js_settings;
 mod json;
 pub mod schema;
 mod validate;

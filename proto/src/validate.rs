@@ -2,6 +2,7 @@
 //! with its path, so that one answer is enough to mend a request.
 use std::{fmt, time::Duration};
 
+use crate::js_settings::JsSettings;
 use crate::visit::v1::{
     BrowserKind, BrowserSpec, Command, CommandSequence, Instruments, VisitLimits, command::Step,
 };
@@ -263,13 +264,11 @@ pub fn validate_setup(
             );
         }
     }
-    if let Some(i) = instruments.filter(|i| !i.javascript_settings.is_empty())
-        && i.javascript_settings.replace(char::is_whitespace, "") != "[\"collection_fingerprinting\"]"
-    {
-        errors.push(
-            "instruments.javascript_settings",
-            "only [\"collection_fingerprinting\"] is known to this version",
-        );
+    if let Some(Err(wrong)) = instruments.map(|i| JsSettings::parse(&i.javascript_settings)) {
+        errors.0.extend(wrong.0.into_iter().map(|mut error| {
+            error.path = format!("instruments.javascript_settings{}", error.path);
+            error
+        }));
     }
     if let Some(l) = limits {
         let second = Duration::from_secs(1);

@@ -71,6 +71,13 @@ pub struct VisitSetup {
     /// Resource types whose bodies are saved: all, or a list such as script,main_frame
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub save_content: Vec<String>,
+    /// JavaScript APIs to record: a file of JSON, the JSON itself, or the name of a collection
+    /// (collection_fingerprinting, collection_extended); see docs/js-settings.md
+    #[arg(long, value_name = "FILE|JSON|NAME")]
+    pub js_settings: Option<String>,
+    /// Calls recorded of each JavaScript symbol in each document, the rest being counted; 0: all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub js_limit: u32,
     /// When a page counts as loaded
     #[arg(long, value_enum, default_value_t = Load::Load)]
     pub load: Load,

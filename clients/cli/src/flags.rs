@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sonde_proto::js_settings::{COLLECTIONS, JsSettings};
 use sonde_proto::visit::v1::{
     BrowseCommand, BrowserSpec, Command, DumpPageSourceCommand, GetCommand, Instruments, Isolation,
     LoadPolicy, ScreenshotCommand, ThirdPartyCookies, command::Step,
@@ -39,12 +40,48 @@ pub fn instruments(setup: &VisitSetup) -> Result<Instruments, CliError> {
             }
         }
     }
+    if let Some(given) = &setup.js_settings {
+        if !chosen.javascript {
+            return Err(CliError::Input(
+                "--js-settings needs the javascript instrument: add it to --instruments".to_owned(),
+            ));
+        }
+        chosen.javascript_settings = javascript_settings(given)?;
+    }
+    chosen.javascript_limit = setup.js_limit;
     if !chosen.save_content.is_empty() && !chosen.http {
         return Err(CliError::Input(
             "--save-content needs the http instrument: add it to --instruments".to_owned(),
         ));
     }
     Ok(chosen)
+}
+
+/// JSON text, the name of a collection, or the file that holds the text; checked.
+fn javascript_settings(given: &str) -> Result<String, CliError> {
+    let collection = COLLECTIONS.iter().any(|c| c.name == given);
+    let (place, text) = match given.trim_start() {
+        text if text.starts_with('[') => ("--js-settings".to_owned(), text.to_owned()),
+        _ if collection => ("--js-settings".to_owned(), serde_json::json!([given]).to_string()),
+        path => {
+            let read = std::fs::read_to_string(path);
+            let unreadable = |e| {
+                let names: Vec<_> = COLLECTIONS.iter().map(|c| c.name).collect();
+                CliError::Input(format!(
+                    "--js-settings {path}: cannot be read: {e}; give a file, JSON text, or one of {}",
+                    names.join(", ")
+                ))
+            };
+            (format!("--js-settings {path}"), read.map_err(unreadable)?)
+        }
+    };
+    match JsSettings::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(wrong) => {
+            let lines: Vec<_> = wrong.0.iter().map(|e| format!("  {}: {}", e.path, e.message)).collect();
+            Err(CliError::Input(format!("{place}:\n{}", lines.join("\n"))))
+        }
+    }
 }
 
 /// The browser to run on.
@@ -105,4 +142,26 @@ pub fn commands(setup: &VisitSetup) -> Vec<Command> {
         add(Step::DumpPageSource(DumpPageSourceCommand::default()));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// M13
+    #[test]
+    fn javascript_settings_come_from_text_names_and_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("settings.json");
+        std::fs::write(&file, r#"["window.navigator", {"window": ["fetch"]}]"#).expect("a file");
+        let file = file.to_str().expect("a path in UTF-8");
+        assert!(javascript_settings(file).expect("a file").contains("fetch"));
+        assert_eq!(javascript_settings("collection_extended").expect("a name"), r#"["collection_extended"]"#);
+        assert_eq!(javascript_settings(r#" ["Storage"]"#).expect("text"), r#"["Storage"]"#);
+        let error =
+            javascript_settings(r#"["window", 1, {"Storage": 2}]"#).expect_err("wrong text").to_string();
+        assert!(error.contains("\n  [1]: ") && error.contains("\n  [2].Storage: "), "{error}");
+        let error = javascript_settings("collection_none").expect_err("no such file").to_string();
+        assert!(error.contains("cannot be read") && error.contains("collection_extended"), "{error}");
+    }
 }

@@ -1,27 +1,48 @@
 // What the browser-service inlines into its copy of the built files, in place of the marker string.
 
-/** One instrumented object, after the settings language is expanded. */
+/** One instrumented object, after the settings language is expanded (proto/src/js_settings). */
 export interface Target {
-  /** `window`, `window.x.y` or `window['X'].prototype`. */
+  /** The expression, as `window.navigator` or `window['Storage'].prototype`. */
   readonly object: string;
+  /** What its symbols begin with. */
   readonly instrumentedName: string;
-  readonly logSettings: TargetSettings;
+  /** The property names that lead from the global object to it. */
+  readonly path: readonly string[];
+  /** A user named it: a top-level document without it fails the visit. */
+  readonly required: boolean;
+  readonly logSettings: LogSettings;
 }
 
-export interface TargetSettings {
+export interface LogSettings {
   /** Empty: every own and inherited property. Null: none. */
   readonly propertiesToInstrument: readonly string[] | null;
+  readonly nonExistingPropertiesToInstrument: readonly string[];
   readonly excludedProperties: readonly string[];
   readonly logCallStack: boolean;
   readonly logFunctionsAsStrings: boolean;
+  readonly logFunctionGets: boolean;
+  readonly preventSets: boolean;
+  readonly recursive: boolean;
+  /** Levels below the object, when recursive. */
+  readonly depth: number;
 }
 
 export interface MainConfig {
   readonly secret: string;
   readonly javascript: boolean;
   readonly cookies: boolean;
-  /** Null: `collection_fingerprinting`. */
-  readonly targets: readonly Target[] | null;
+  readonly targets: readonly Target[];
+  /** Calls recorded of each symbol in each document; 0: all. */
+  readonly limit: number;
+  /** Pages have `window.instrumentJS`. */
+  readonly testing: boolean;
+}
+
+export interface WorkerConfig {
+  readonly targets: readonly Target[];
+  readonly limit: number;
+  /** Name of the global function that takes records out; it is taken away at once. */
+  readonly binding: string;
 }
 
 export interface IsolatedConfig {
@@ -38,6 +59,7 @@ export interface BackgroundConfig {
   readonly navigations: boolean;
   /** The extension records the network (requests, responses, look-ups, what the cookie jar does). */
   readonly network: boolean;
+  readonly limit: number;
 }
 
 /** Replaced by the browser-service; appears once in each built file. */

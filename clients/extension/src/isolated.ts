@@ -59,10 +59,11 @@ const connect = (): chrome.runtime.Port => {
   return fresh;
 };
 
-/** `serial \n base,records,...` of the batch. */
-const countOf = (batch: string): number => {
-  const start = batch.indexOf(",", batch.indexOf("\n")) + 1;
-  return Number(batch.slice(start, batch.indexOf(",", start)));
+/** The calls of `serial \n base,records,strings,dropped,calls \n ...`. */
+const callsOf = (batch: string): number => {
+  const start = batch.indexOf("\n") + 1;
+  const end = batch.indexOf("\n", start);
+  return Number(batch.slice(batch.lastIndexOf(",", end) + 1, end));
 };
 
 const take = (target: EventTarget): void => {
@@ -72,7 +73,7 @@ const take = (target: EventTarget): void => {
     const serial = Number.parseInt(text, 10);
     if (serial > last) {
       queue.push([FROM_BATCH, ordinal, text.slice(text.indexOf("\n") + 1)]);
-      ordinal += countOf(text);
+      ordinal += callsOf(text);
       last = serial;
     }
     event.preventDefault();

@@ -2,7 +2,7 @@
 
 /** Whether the channel to the page's world is there, and the window's outer width and height in CSS pixels. */
 export const FROM_STATE = 0;
-/** Ordinal of the first record in the document, and a batch. */
+/** Ordinal of the batch's first call in the document, and the batch. */
 export const FROM_BATCH = 1;
 /** All that the frame had is sent: the serial of the flush. */
 export const FROM_FLUSHED = 2;

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { VALUE_CAP, decodeBatch } from "../src/batch";
 import { cut, serializeArguments, serializeValue } from "../src/main/serialize";
-import { encode } from "../src/main/sink";
+import { encode } from "../src/main/raw";
 
 test("values", () => {
   assert.equal(serializeValue(undefined, false), null);

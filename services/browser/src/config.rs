@@ -35,6 +35,9 @@ pub struct Config {
     /// Time for running attempts to end when the service is asked to stop.
     #[serde(with = "sonde_runtime::config::duration")]
     pub drain: Duration,
+    /// Gives pages `window.instrumentJS`, as OpenWPM's testing mode does. Any page can see and call it: for tests of
+    /// the instruments only; recorded in provenance.
+    pub testing: bool,
     /// Bytes of records of one attempt that may wait for storage.
     #[serde(with = "sonde_runtime::config::size")]
     pub buffer: u64,
@@ -66,6 +69,7 @@ impl Default for Config {
             max_visits: 500,
             launch_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(30),
+            testing: false,
             buffer: 32 << 20,
         }
     }

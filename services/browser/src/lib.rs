@@ -88,7 +88,7 @@ impl Browsers {
     fn assemble(config: &Config, engine: Arc<dyn Engine>, uplink: Uplink, cancel: CancellationToken) -> Self {
         let instance_id = uuid::Uuid::new_v4().to_string();
         let tasks = TaskTracker::new();
-        let all = Scripts { javascript: true, cookies: true, navigations: true, network: false };
+        let all = Scripts { javascript: true, cookies: true, navigations: true, ..Scripts::default() };
         let extension = (config.prestart == Prestart::Instrumented).then_some(all);
         let fences = Fences::default();
         // A starting browser keeps about two cores busy: more at a time only make the first one late.
@@ -101,7 +101,7 @@ impl Browsers {
                 engine: engine.clone(),
                 uplink: uplink.clone(),
                 fences: fences.clone(),
-                spec: LaunchSpec::new(&BrowserSpec::default(), extension),
+                spec: LaunchSpec::new(&BrowserSpec::default(), extension.clone()),
                 prestart: config.prestart != Prestart::Off,
                 max_visits: config.max_visits,
                 turns: turns.clone(),

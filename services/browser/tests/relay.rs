@@ -6,6 +6,7 @@
 #[path = "relay/hop.rs"]
 mod hop;
 #[path = "relay/rig.rs"]
+#[allow(dead_code)]
 mod rig;
 
 use std::path::Path;

@@ -99,3 +99,36 @@ async fn every_producer_declares_its_stream() {
     }
     rig.browser.clone().close(Duration::from_secs(5)).await;
 }
+
+/// M13: a visit whose settings name objects that its page has not fails with all of them; what the others recorded is
+/// whole.
+#[tokio::test]
+async fn bad_targets_fail_the_visit_with_every_name() {
+    let settings = r#"["window.navigator", "Nonsense", {"window.nowhere": ["x"]}]"#;
+    let instruments = Instruments { javascript_settings: settings.to_owned(), ..everything() };
+    let scripts = Scripts::of(&instruments).unwrap();
+    assert_ne!(
+        LaunchSpec::new(&BrowserSpec::default(), Some(scripts.clone())),
+        LaunchSpec::new(&BrowserSpec::default(), Scripts::of(&everything())),
+        "other settings need another browser"
+    );
+    let rig = Rig::start(Some(scripts)).await;
+    let (mut visit, uplink) = rig.open(1, &instruments).await;
+    let report = visit.run(0, &get(rig.page("javascript")), Instant::now() + SOON).await;
+    assert_eq!(report.status, CommandStatus::Ok, "{report:?}");
+    let ending = visit.finish(Instant::now() + SOON).await;
+    assert_eq!(ending.incomplete_reason, "", "{ending:?}");
+    let failure = ending.failure.unwrap();
+    assert_eq!(
+        (failure.message.as_str(), failure.fingerprint.as_str()),
+        (
+            "JS instrumentation failed: the page has no window['Nonsense'].prototype, no window.nowhere",
+            "instrument:js_targets"
+        )
+    );
+    uplink.flushed(Instant::now() + SOON).await.unwrap();
+    let parts = SealParts { devtools: ending.devtools, sessions: ending.sessions, ..SealParts::default() };
+    assert!(uplink.seal(parts, Instant::now() + SOON).await.unwrap().complete);
+    assert_eq!(visit.dispose(Instant::now() + SOON).await, Fate::Keep);
+    rig.browser.clone().close(Duration::from_secs(5)).await;
+}

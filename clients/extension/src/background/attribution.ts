@@ -21,6 +21,10 @@ export interface RunningVisit {
   readonly cookies: boolean;
   /** Undefined where the extension does not record the network. */
   readonly network: NetworkWishes | undefined;
+  /** Targets of the settings that a top-level document has not; whether for want of a secure address. */
+  readonly missingTargets: Map<string, boolean>;
+  /** Symbols of which it was said that they are not instrumented. */
+  readonly notInstrumented: Set<string>;
   firstTab: number | undefined;
   /** All that is recorded of it is on its way: nothing more of its network leaves the browser. */
   closing: boolean;
@@ -88,7 +92,8 @@ export class Attribution {
     if (known !== undefined) return known;
     const { token, javascript, navigations, cookies } = start;
     const visit: RunningVisit = {
-      visitId, token, javascript, navigations, cookies, network: wishesOf(start), firstTab: undefined, closing: false,
+      visitId, token, javascript, navigations, cookies, network: wishesOf(start), missingTargets: new Map(),
+      notInstrumented: new Set(), firstTab: undefined, closing: false,
     };
     this.#running.set(visitId, visit);
     const early = this.#tokens.get(token);

@@ -94,7 +94,8 @@ const flush = async (visitId: number, serial: number, timeoutMs: number): Promis
   await navigations.settled();
   if (visit !== undefined) await network?.finish(visit, timeoutMs);
   const lastOrdinal = BigInt(streams.finish(visitId));
-  connection.send({ case: "flushed", value: { visitId: BigInt(visitId), serial, lastOrdinal, silentFrames } } as Up);
+  const missingTargets = [...(visit?.missingTargets ?? [])].map(([object, insecure]) => ({ object, insecure }));
+  connection.send({ case: "flushed", value: { visitId: BigInt(visitId), serial, lastOrdinal, silentFrames, missingTargets } } as Up);
 };
 
 const { webNavigation } = chrome;

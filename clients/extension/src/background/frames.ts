@@ -1,6 +1,7 @@
 // The frames of all tabs: one port each. Their batches become records, stamped with what the browser says of the frame.
 import {
-  COOKIE_STORE_DELETE, COOKIE_STORE_SET, NOT_A_ROW, OPERATIONS, SET, VALUE_CAP, decodeBatch,
+  COOKIE_STORE_DELETE, COOKIE_STORE_SET, COOKIE_STRING, LIMITED, MISSING, NOT_A_ROW, NOT_INSTRUMENTED, OPERATIONS, VALUE_CAP,
+  decodeBatch,
 } from "../batch";
 import type { BatchRecord } from "../batch";
 import { FROM_BATCH, FROM_FLUSHED, FROM_REFUSED, FROM_STATE } from "../port";
@@ -41,6 +42,7 @@ interface Frame {
 export interface Wanted {
   readonly javascript: boolean;
   readonly cookies: boolean;
+  readonly limit: number;
 }
 
 /** A request that the policy of a document refused before it began. */
@@ -61,6 +63,8 @@ export class Frames {
   readonly #placeWaiters = new Map<number, Set<() => void>>();
   /** Documents that were committed and whose recorders have not shown up, with their visit. */
   readonly #expected = new Map<string, number>();
+  /** Woken when one has. */
+  readonly #shownUp = new Set<() => void>();
   #serial = 0;
 
   constructor(
@@ -113,7 +117,9 @@ export class Frames {
     }
     else {
       frame.channel = message[1];
-      if (frame.channel && frame.facts.documentId !== undefined) this.#expected.delete(frame.facts.documentId);
+      if (frame.channel && frame.facts.documentId !== undefined && this.#expected.delete(frame.facts.documentId)) {
+        for (const wake of this.#shownUp) wake();
+      }
     }
   }
 
@@ -122,12 +128,33 @@ export class Frames {
     const owner = this.attribution.owner(frame.facts.tabId);
     const last = records.at(-1)?.at ?? 0;
     if (dropped > 0) this.#other(owner, last, truncation("javascript", undefined, "page_backlog", dropped, 0, 0, undefined));
-    records.forEach((record, index) => {
-      const at = firstOrdinal + index;
-      if ((record.flags & NOT_A_ROW) === 0) this.#call(frame, owner, record, at);
-      if (record.cut > 0) this.#other(owner, record.at, truncation("javascript", columnOf(record), "value_cap", 1, record.cut, VALUE_CAP, record.symbol));
+    let ordinal = firstOrdinal;
+    for (const record of records) {
+      if (this.#report(owner, record)) continue;
+      if ((record.flags & NOT_A_ROW) === 0) this.#call(frame, owner, record, ordinal++);
+      if (record.cut > 0) this.#other(owner, record.at, truncation(tableOf(record), columnOf(record), "value_cap", 1, record.cut, VALUE_CAP, record.symbol));
       this.#cookie(frame, owner, record);
-    });
+    }
+  }
+
+  /** Whether it is a record about the recording. */
+  #report(owner: Owner, record: BatchRecord): boolean {
+    const { symbol, value, at } = record;
+    switch (record.operation) {
+      case MISSING:
+        if ("visit" in owner) owner.visit.missingTargets.set(symbol, value === "insecure");
+        return true;
+      case NOT_INSTRUMENTED:
+        if ("visit" in owner && !owner.visit.notInstrumented.has(symbol)) {
+          owner.visit.notInstrumented.add(symbol);
+          this.#other(owner, at, truncation("javascript", undefined, value ?? "not_instrumented", 0, 0, 0, symbol));
+        }
+        return true;
+      case LIMITED:
+        this.#other(owner, at, truncation("javascript", undefined, "symbol_limit", record.cut, 0, this.wanted.limit, symbol));
+        return true;
+      default: return false;
+    }
   }
 
   #call(frame: Frame, owner: Owner, record: BatchRecord, ordinal: number): void {
@@ -144,7 +171,7 @@ export class Frames {
     if (!this.wanted.cookies || ("visit" in owner && !owner.visit.cookies)) return;
     const now = record.at / 1000;
     const store = record.operation === COOKIE_STORE_SET || record.operation === COOKIE_STORE_DELETE;
-    if (!store && (record.operation !== SET || record.symbol !== "window.document.cookie")) return;
+    if (!store && record.operation !== COOKIE_STRING) return;
     const written = store
       ? parseStoreCall(record.args, record.operation === COOKIE_STORE_DELETE)
       : parseCookie(record.value ?? "", now);
@@ -209,8 +236,25 @@ export class Frames {
     }
   }
 
+  /** Waits until every committed document of a visit has its recorders, or the time is over. */
+  async #all(visitId: number, timeoutMs: number): Promise<void> {
+    let wake = (): void => {};
+    const missing = (): boolean => [...this.#expected.values()].includes(visitId);
+    const late = new Promise<false>((resolve) => setTimeout(() => resolve(false), timeoutMs));
+    for (let waiting = true; waiting && missing();) {
+      const shownUp = new Promise<true>((resolve) => { wake = () => resolve(true); });
+      this.#shownUp.add(wake);
+      waiting = await Promise.race([shownUp, late]);
+      this.#shownUp.delete(wake);
+    }
+  }
+
   /** Flushes every frame of a visit; the number of those that did not answer in time, or whose recorders never came. */
   async flush(visit: RunningVisit, timeoutMs: number): Promise<number> {
+    // The answer of the browser comes after the events before it: from here on every document that it has committed
+    // is known, and its recorders may be on their way.
+    await chrome.storage.session.get("sonde.alive");
+    await this.#all(visit.visitId, timeoutMs);
     const frames = [...this.#frames];
     const answers = await Promise.all(frames.map((frame) => this.#flushFrame(frame, visit, timeoutMs)));
     const unheard = [...this.#expected].filter(([, visitId]) => visitId === visit.visitId);
@@ -232,6 +276,8 @@ export class Frames {
     return answered;
   }
 }
+
+const tableOf = ({ flags }: BatchRecord): string => ((flags & NOT_A_ROW) === 0 ? "javascript" : "javascript_cookies");
 
 const columnOf = (record: BatchRecord): string => (record.args === undefined ? "value" : "arguments");
 

@@ -7,9 +7,11 @@ import {
   reflectHas, slice,
 } from "./primordials";
 
+/** What the name of a worker's copy of this script begins with. */
+const WORKER_SOURCE = "sonde-";
 /** Frames above the call site may be natives, as Array.map. */
 const SHORT = 4;
-const LONG = 50;
+const LONG = 500;
 
 /** Set when the last stack could not be taken. */
 export const state = { __proto__: null, tampered: false };
@@ -52,8 +54,10 @@ export const callSite = (trap: unknown, long: boolean): string | null => {
 const ourUrl = ((): string => {
   const held = holder();
   captureStackTrace?.(held, undefined);
-  const start = indexOf(held.stack, "chrome-extension://");
-  return start < 0 ? "chrome-extension://" : slice(held.stack, start, indexOf(held.stack, "main.js", start) + 7);
+  const extension = indexOf(held.stack, "chrome-extension://");
+  if (extension >= 0) return slice(held.stack, extension, indexOf(held.stack, "main.js", extension) + 7);
+  const worker = indexOf(held.stack, WORKER_SOURCE);
+  return worker < 0 ? "chrome-extension://" : slice(held.stack, worker, indexOf(held.stack, ":", worker));
 })();
 
 const nativeStackGetter = descriptorOf(new ErrorOf(), "stack")?.get;

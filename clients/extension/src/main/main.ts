@@ -2,6 +2,7 @@
 import { INLINED } from "../config";
 import type { MainConfig } from "../config";
 import { helloEvent, hookedKey, offerEvent } from "../handoff";
+import { offerInstrumentJS } from "./testing";
 import { EventTargetOf, MouseEventOf, addListener, dispatch, prototypeOf, stopImmediate } from "./primordials";
 import { Hooks } from "./realm";
 import { Shared, askNeighbours } from "./shared";
@@ -9,11 +10,12 @@ import { Sink } from "./sink";
 
 const install = (config: MainConfig): void => {
   const { secret } = config;
-  const shared = askNeighbours(window, secret) ?? new Shared(secret);
+  const shared = askNeighbours(window, secret) ?? new Shared(secret, config.limit);
   if (shared.realms.get(prototypeOf(window) as object) !== undefined) return;
   const hooks = new Hooks(shared, config);
   const sink = new Sink(shared, window);
   hooks.hook(window, sink, false);
+  if (config.javascript && config.testing) offerInstrumentJS(window, hooks, shared);
   const target = new EventTargetOf();
   const offer = (): boolean => {
     const init = { __proto__: null, relatedTarget: target, cancelable: true } as MouseEventInit;

@@ -1,18 +1,21 @@
-// Natives of this realm, taken before any page script. Code in the page's world uses nothing else: no method calls on
+// Natives of this realm, a document's or a worker's, taken before any page script. Code in the page's world uses nothing else: no method calls on
 // page-visible prototypes, no iteration protocols, no spread, no array growth by index on ordinary arrays.
 
-export const { apply: reflectApply, has: reflectHas, defineProperty: reflectDefine, ownKeys: reflectOwnKeys } = Reflect;
+export const {
+  apply: reflectApply, construct: reflectConstruct, has: reflectHas, defineProperty: reflectDefine, ownKeys: reflectOwnKeys,
+} = Reflect;
 export const {
   getOwnPropertyDescriptor: descriptorOf, getPrototypeOf: prototypeOf, setPrototypeOf, create: objectCreate,
 } = Object;
 export const ProxyOf = Proxy;
 export const ErrorOf = Error;
 export const TypeErrorOf = TypeError;
-export const CustomEventOf = CustomEvent;
-export const MouseEventOf = MouseEvent;
+/** Undefined in workers, as all that is documents'. */
+export const MouseEventOf = globalThis.MouseEvent;
+export const MutationObserverOf = globalThis.MutationObserver;
+export const CustomEventOf = globalThis.CustomEvent;
 export const EventTargetOf = EventTarget;
 export const MessageChannelOf = MessageChannel;
-export const MutationObserverOf = MutationObserver;
 export const stringify = JSON.stringify;
 export const isArray = Array.isArray;
 export const round = Math.round;
@@ -47,25 +50,32 @@ export const dataOf = (owner: object, key: PropertyKey): unknown => {
   return descriptor !== undefined && hasOwn(descriptor, "value") ? descriptor.value : undefined;
 };
 
-const required = (owner: object, name: string): ((this: unknown) => unknown) => {
+const absent = function (this: unknown): never {
+  throw new TypeErrorOf("there are no documents here");
+};
+/** The getter of an interface; one that throws where the realm lacks the interface. */
+const required = (owner: object | undefined, name: string): ((this: unknown) => unknown) => {
+  if (owner === undefined) return absent;
   const getter = descriptorOf(owner, name)?.get;
   if (getter === undefined) throw new TypeErrorOf(`no native accessor ${name}`);
   return getter;
 };
-export const detailOf = uncurry(required(CustomEvent.prototype, "detail") as (this: Event) => unknown);
-export const relatedTargetOf = uncurry(required(MouseEvent.prototype, "relatedTarget") as (this: Event) => EventTarget | null);
-export const viewOf = uncurry(required(UIEvent.prototype, "view") as (this: Event) => Window | null);
-export const documentTreeLength = uncurry(required(window, "length") as (this: Window) => number);
-export const defaultViewOf = uncurry(required(Document.prototype, "defaultView") as (this: unknown) => Window | null);
-export const observe = uncurry(MutationObserver.prototype.observe as (this: MutationObserver, node: Node, how: MutationObserverInit) => void);
-export const disconnect = uncurry(MutationObserver.prototype.disconnect as (this: MutationObserver) => void);
-export const split = uncurry(String.prototype.split as unknown as (this: string, by: string) => string[]);
-export const nodeNameOf = uncurry(required(Node.prototype, "nodeName") as (this: object) => string);
-export const elementIdOf = uncurry(required(Element.prototype, "id") as (this: object) => string);
-export const classNameOf = uncurry(required(Element.prototype, "className") as (this: object) => string);
+const { window: page, UIEvent: UIEventOf, Document: DocumentOf, Node: NodeOf, Element: ElementOf } =
+  globalThis as Partial<typeof globalThis>;
+export const detailOf = uncurry(required(CustomEventOf?.prototype, "detail") as (this: Event) => unknown);
+export const relatedTargetOf = uncurry(required(MouseEventOf?.prototype, "relatedTarget") as (this: Event) => EventTarget | null);
+export const viewOf = uncurry(required(UIEventOf?.prototype, "view") as (this: Event) => Window | null);
+export const documentTreeLength = uncurry(required(page, "length") as (this: Window) => number);
+export const defaultViewOf = uncurry(required(DocumentOf?.prototype, "defaultView") as (this: unknown) => Window | null);
+export const observe = uncurry((MutationObserverOf?.prototype.observe ?? absent) as (this: MutationObserver, node: Node, how: MutationObserverInit) => void);
+export const disconnect = uncurry((MutationObserverOf?.prototype.disconnect ?? absent) as (this: MutationObserver) => void);
+export const nodeNameOf = uncurry(required(NodeOf?.prototype, "nodeName") as (this: object) => string);
+export const elementIdOf = uncurry(required(ElementOf?.prototype, "id") as (this: object) => string);
+export const classNameOf = uncurry(required(ElementOf?.prototype, "className") as (this: object) => string);
 export const symbolDescription = uncurry(required(Symbol.prototype, "description") as (this: symbol) => string | undefined);
 export const port1Of = uncurry(required(MessageChannel.prototype, "port1") as (this: MessageChannel) => MessagePort);
 export const port2Of = uncurry(required(MessageChannel.prototype, "port2") as (this: MessageChannel) => MessagePort);
+export const microtask = queueMicrotask;
 export const setOnMessage = uncurry(
   descriptorOf(MessagePort.prototype, "onmessage")?.set as (this: MessagePort, handler: unknown) => void,
 );

@@ -1,29 +1,27 @@
 // Proxies around natives. A Proxy keeps name, length, own keys, descriptors, constructibility and identity of what it
 // wraps; what is left to do is Function.prototype.toString, error stacks and the prototype cycle check.
 import {
-  CALL, CALL_STACK, COOKIE_STORE_DELETE, COOKIE_STORE_SET, GET, GET_FAILED, NOT_A_ROW, SET, SET_FAILED, TAMPERED,
+  CALL, CALL_STACK, COOKIE_STORE_DELETE, COOKIE_STORE_SET, COOKIE_STRING, GET, GET_FAILED, GET_FUNCTION, NOT_A_ROW, SET,
+  SET_FAILED, SET_PREVENTED, TAMPERED,
 } from "../batch";
 import { callSite, state, withoutOurFrames } from "./callsite";
-import { ProxyOf, TypeErrorOf, captureStackTrace, objectCreate, prototypeOf, reflectApply, setPrototypeOf } from "./primordials";
+import { wishFor } from "./plan";
+import type { Plan, Wish } from "./plan";
+import {
+  ProxyOf, TypeErrorOf, captureStackTrace, objectCreate, prototypeOf, reflectApply, reflectConstruct, setPrototypeOf,
+} from "./primordials";
 import { cut, serializeArguments, serializeValue } from "./serialize";
-import type { Realm, Shared } from "./shared";
+import type { Recorded, Shared } from "./shared";
 
-type Native = (this: unknown, ...args: unknown[]) => unknown;
+export type Native = (this: unknown, ...args: unknown[]) => unknown;
 type Apply = (target: Native, self: unknown, args: unknown[]) => unknown;
+type Construct = (target: Native, args: unknown[], newTarget: object) => object;
 
-/** What to record of one property. */
-export interface Plan {
-  /** Null: named by the interface of the receiver, and not recorded for other receivers. */
-  readonly symbol: string | null;
-  readonly property: string;
-  readonly flags: number;
-  readonly functionSource: boolean;
-}
-
-export const proxied = (shared: Shared, native: Native, apply: Apply): Native => {
+export const proxied = (shared: Shared, native: Native, apply: Apply, construct?: Construct): Native => {
   const handler = {
     __proto__: null,
     apply,
+    construct,
     setPrototypeOf: (target: object, proto: object | null): boolean => {
       for (let at = proto; at !== null; at = prototypeOf(at) as object | null) {
         if (at === proxy) throw cyclic(target, handler.setPrototypeOf);
@@ -33,7 +31,7 @@ export const proxied = (shared: Shared, native: Native, apply: Apply): Native =>
     },
   };
   const proxy = new ProxyOf(native, handler as unknown as ProxyHandler<Native>);
-  shared.originals.set(proxy, native);
+  shared.originals.set(proxy, shared.originals.get(native) ?? native);
   return proxy;
 };
 
@@ -48,77 +46,109 @@ const cyclic = (target: object, trap: unknown): unknown => {
   return new TypeErrorOf("Cyclic __proto__ value");
 };
 
-const symbolFor = (shared: Shared, plan: Plan, self: unknown): string | null => {
-  if (plan.symbol !== null) return plan.symbol;
-  if (typeof self !== "object" || self === null) return null;
-  let proto = prototypeOf(self) as object | null;
-  for (let hops = 0; proto !== null && hops < 12; hops++) {
-    const name = shared.names.get(proto);
-    if (name !== undefined) return `${name}.${plan.property}`;
-    proto = prototypeOf(proto) as object | null;
-  }
-  return null;
-};
-
-const flagsAt = (plan: Plan): number => {
-  const flags = state.tampered ? plan.flags | TAMPERED : plan.flags;
+const flagsAt = (flags: number): number => {
+  const all = state.tampered ? flags | TAMPERED : flags;
   state.tampered = false;
-  return flags;
+  return all;
 };
 
-const stackFor = (plan: Plan, trap: unknown): string | null => callSite(trap, (plan.flags & CALL_STACK) !== 0);
+const stackFor = (flags: number, trap: unknown): string | null =>
+  (flags & NOT_A_ROW) !== 0 ? null : callSite(trap, (flags & CALL_STACK) !== 0);
+
+/** A read or write with its value; the place of the record, -1 when it was one too many. */
+export const recordValue = (
+  shared: Shared, realm: Recorded, wish: Wish, operation: number, trap: unknown, value: unknown,
+): number => {
+  const { sink } = realm;
+  if ((wish.flags & NOT_A_ROW) === 0 && !sink.admits(wish.symbol, shared.limit)) return -1;
+  const stack = stackFor(wish.flags, trap);
+  const flags = flagsAt(wish.flags);
+  const text = serializeValue(value, wish.functionSource);
+  return sink.record(wish.symbol, operation, flags, stack, text, null, cut.units);
+};
+
+const recordCall = (shared: Shared, realm: Recorded, wish: Wish, operation: number, trap: unknown, args: unknown[]): void => {
+  const { sink } = realm;
+  if ((wish.flags & NOT_A_ROW) === 0 && !sink.admits(wish.symbol, shared.limit)) return;
+  const stack = stackFor(wish.flags, trap);
+  const flags = flagsAt(wish.flags);
+  const text = serializeArguments(args, wish.functionSource);
+  sink.record(wish.symbol, operation, flags, stack, null, text, cut.units);
+};
 
 /** Records before the native runs: when recording fails, at the end of the stack, so does the call. */
-export const method = (shared: Shared, realm: Realm, native: Native, plan: Plan, operation = CALL): Native => {
+export const method = (shared: Shared, realm: Recorded, native: Native, plan: Plan, operation = CALL): Native => {
   const apply: Apply = (target, self, args) => {
-    const symbol = symbolFor(shared, plan, self);
-    if (symbol !== null) {
-      const stack = stackFor(plan, apply);
-      const flags = flagsAt(plan);
-      const text = serializeArguments(args, plan.functionSource);
-      realm.sink.record(symbol, operation, flags, stack, null, text, cut.units);
-    }
+    const wish = wishFor(shared, plan, self);
+    if (wish !== null) recordCall(shared, realm, wish, operation, apply, args);
     try {
       return reflectApply(target, self, args);
     } catch (error) {
       throw withoutOurFrames(error, apply);
     }
   };
-  return proxied(shared, native, apply);
+  const construct: Construct = (target, args, newTarget) => {
+    const wish = plan.only ?? (plan.wishes[0] as Wish);
+    recordCall(shared, realm, wish, operation, construct, args);
+    try {
+      return reflectConstruct(target, args, newTarget === (proxy as unknown) ? target : (newTarget as Native)) as object;
+    } catch (error) {
+      throw withoutOurFrames(error, construct);
+    }
+  };
+  const proxy = proxied(shared, native, apply, construct);
+  return proxy;
 };
 
 /** Records after the native ran, which has no effect, and before the page has its value. */
-export const getter = (shared: Shared, realm: Realm, native: Native, plan: Plan): Native => {
+export const getter = (shared: Shared, realm: Recorded, native: Native, plan: Plan): Native => {
   const apply: Apply = (target, self, args) => {
-    const symbol = symbolFor(shared, plan, self);
+    const wish = wishFor(shared, plan, self);
     let value: unknown;
     try {
       value = reflectApply(target, self, args);
     } catch (error) {
-      if (symbol !== null) realm.sink.record(symbol, GET_FAILED, flagsAt(plan), stackFor(plan, apply), null, null, 0);
+      if (wish !== null) recordValue(shared, realm, wish, GET_FAILED, apply, undefined);
       throw withoutOurFrames(error, apply);
     }
-    if (symbol !== null) {
-      const stack = stackFor(plan, apply);
-      const text = serializeValue(value, plan.functionSource);
-      realm.sink.record(symbol, GET, flagsAt(plan), stack, text, null, cut.units);
+    if (wish !== null) {
+      if (typeof value === "function") {
+        if (wish.functionGets) recordValue(shared, realm, wish, GET_FUNCTION, apply, value);
+      } else if (!wish.below || typeof value !== "object" || value === null) {
+        recordValue(shared, realm, wish, GET, apply, value);
+      }
     }
     return value;
   };
   return proxied(shared, native, apply);
 };
 
+/** Whether an accessor holds a function or an object now. */
+const holds = (read: Native | undefined, self: unknown): boolean => {
+  if (read === undefined) return false;
+  try {
+    const value = reflectApply(read, self, []);
+    return typeof value === "function" || (typeof value === "object" && value !== null);
+  } catch {
+    return false;
+  }
+};
+
+/** Without asking Array.prototype where there is none. */
+const first = (args: unknown[]): unknown => (args.length === 0 ? undefined : args[0]);
+
 /** Records before the native runs; becomes set(failed) when it throws and the record is still here. */
-export const setter = (shared: Shared, realm: Realm, native: Native, plan: Plan): Native => {
+export const setter = (shared: Shared, realm: Recorded, native: Native, plan: Plan, read?: Native, operation = SET): Native => {
   const apply: Apply = (target, self, args) => {
-    const symbol = symbolFor(shared, plan, self);
+    const wish = wishFor(shared, plan, self);
+    const { sink } = realm;
     let place = -1;
-    const sink = realm.sink;
-    if (symbol !== null) {
-      const stack = stackFor(plan, apply);
-      const flags = flagsAt(plan);
-      const text = args.length === 0 ? null : serializeValue(args[0], plan.functionSource);
-      place = sink.record(symbol, SET, flags, stack, text, null, cut.units);
+    if (wish !== null) {
+      if (wish.preventSets && holds(read, self)) {
+        recordValue(shared, realm, wish, SET_PREVENTED, apply, first(args));
+        return undefined;
+      }
+      place = recordValue(shared, realm, wish, operation, apply, first(args));
     }
     try {
       return reflectApply(target, self, args);
@@ -158,8 +188,20 @@ export const toStringProxy = (shared: Shared, native: Native): Native => {
   return proxied(shared, native, apply);
 };
 
-/** `cookieStore.set` and `delete`: no rows of their own, but rows of the cookie table. */
-export const cookieStoreMethod = (shared: Shared, realm: Realm, native: Native, property: "set" | "delete"): Native => {
-  const plan = { symbol: `CookieStore.${property}`, property, flags: NOT_A_ROW, functionSource: false };
+const cookiePlan = (owner: object, symbol: string, property: string): Plan => {
+  const wish: Wish = {
+    name: "", symbol, flags: NOT_A_ROW, functionSource: false, functionGets: false, preventSets: false, below: false,
+    everywhere: true, named: false,
+  };
+  return { owner, property, wishes: [wish], only: wish };
+};
+
+/** `cookieStore.set` and `delete`: rows of the cookie table. */
+export const cookieStoreMethod = (shared: Shared, realm: Recorded, native: Native, property: "set" | "delete"): Native => {
+  const plan = cookiePlan(realm.global, `CookieStore.${property}`, property);
   return method(shared, realm, native, plan, property === "set" ? COOKIE_STORE_SET : COOKIE_STORE_DELETE);
 };
+
+/** What is written to `document.cookie`: rows of the cookie table. */
+export const cookieSetter = (shared: Shared, realm: Recorded, native: Native): Native =>
+  setter(shared, realm, native, cookiePlan(realm.global, "window.document.cookie", "cookie"), undefined, COOKIE_STRING);

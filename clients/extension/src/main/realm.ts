@@ -1,23 +1,22 @@
-// Hooks one realm: the instrumented properties, Function.prototype.toString, and every accessor by which page script
-// reaches another realm.
-import { CALL_STACK, NOT_A_ROW } from "../batch";
-import type { MainConfig, Target, TargetSettings } from "../config";
-import { fingerprinting } from "../collection";
+// Hooks one realm: Function.prototype.toString, every accessor by which page script reaches another realm, and the
+// instrumented properties.
+import { MISSING, NOT_A_ROW, NOT_INSTRUMENTED } from "../batch";
+import type { LogSettings, MainConfig, Target } from "../config";
 import { hookedKey } from "../handoff";
+import { install, noConstructors, settleConstructors } from "./install";
+import { Planner } from "./plan";
+import type { Plan, Planned, Wish } from "./plan";
 import {
   MutationObserverOf, addListener, defaultViewOf, descriptorOf, disconnect, documentTreeLength, hasOwn, observe,
-  prototypeOf, reflectDefine, reflectOwnKeys, safeList, safeMap, slice, split,
+  prototypeOf, reflectDefine,
 } from "./primordials";
-import { cookieStoreMethod, getter, method, observed, setter, toStringProxy } from "./proxies";
-import type { Plan } from "./proxies";
+import { cookieSetter, cookieStoreMethod, observed, toStringProxy } from "./proxies";
+import type { Native } from "./proxies";
 import type { Realm, Shared } from "./shared";
 import { Sink } from "./sink";
 
 type Global = Window & Record<string, { prototype: object } | undefined>;
-type Native = (this: unknown, ...args: unknown[]) => unknown;
 
-/** Bases whose properties every element or object has: not recorded for an interface that asks for "all". */
-const GENERIC = ["Object", "EventTarget", "Node", "Element", "HTMLElement"];
 const INSERTERS: readonly (readonly [string, readonly string[]])[] = [
   ["Node", ["appendChild", "insertBefore", "replaceChild"]],
   ["Element", ["append", "prepend", "before", "after", "replaceWith", "replaceChildren", "moveBefore", "insertAdjacentElement", "insertAdjacentHTML", "innerHTML", "outerHTML", "setHTMLUnsafe"]],
@@ -31,24 +30,17 @@ const OPENERS = ["open", "write", "writeln"];
 const WINDOW_OF = ["HTMLIFrameElement", "HTMLFrameElement", "HTMLObjectElement"];
 const SVG_OF = ["HTMLIFrameElement", "HTMLObjectElement", "HTMLEmbedElement"];
 
-interface Planned {
-  readonly owner: object;
-  readonly property: string;
-  plan: Plan;
-}
-
 export class Hooks {
   readonly #shared: Shared;
   readonly #config: MainConfig;
-  readonly #targets: readonly Target[];
 
   constructor(shared: Shared, config: MainConfig) {
     this.#shared = shared;
     this.#config = config;
-    this.#targets = config.targets ?? fingerprinting();
     shared.adopt = (realm, view, target) => {
       realm.sink = new Sink(shared, view);
       realm.sink.connect(target);
+      this.#rename(view);
       this.#watch(view, () => this.#scan(view as Global, realm));
     };
   }
@@ -57,14 +49,24 @@ export class Hooks {
   hook(window: Window, sink: Sink, outside: boolean): void {
     const key = prototypeOf(window) as object | null;
     if (key === null || this.#shared.realms.get(key) !== undefined) return;
-    const realm: Realm = { sink };
+    const realm: Realm = { sink, global: window };
     this.#shared.realms.set(key, realm);
     const global = window as Global;
     if (outside) this.#mark(global);
     this.#toString(global);
-    if (this.#config.javascript) this.#instrument(global, realm);
-    if (this.#config.cookies) this.#cookies(global, realm);
+    // The instrumented properties last: their proxies are the outermost, and find the page's frames below them.
     this.#children(global, realm);
+    if (this.#config.cookies) this.#cookies(global, realm);
+    if (!this.#config.javascript) return;
+    const planned = new Planner(this.#shared, global).plan(this.#config.targets);
+    this.#install(planned, realm, false, isTop(window));
+  }
+
+  /** Instruments an object that a page of a test names. */
+  instrument(realm: Realm, object: object, name: string, settings: LogSettings): void {
+    const planner = new Planner(this.#shared, realm.global);
+    planner.add(object, name, settings, true);
+    this.#install(planner.done(), realm, true, true);
   }
 
   // The content script of a document that reuses this global must not run its code in it: by then the page has had it.
@@ -103,41 +105,36 @@ export class Hooks {
     } as PropertyDescriptor);
   }
 
-  #instrument(global: Global, realm: Realm): void {
-    const planned = this.#plan(global);
-    const shared = this.#shared;
-    for (let i = 0; i < planned.length; i++) {
-      const { owner, property, plan } = planned[i] as Planned;
-      this.#replace(owner, property, (native) => method(shared, realm, native, plan));
-      this.#replaceAccessor(
-        owner, property, (native) => getter(shared, realm, native, plan), (native) => setter(shared, realm, native, plan),
-      );
+  #install({ plans, missing, absent, left }: Planned, realm: Realm, exact: boolean, reports: boolean): void {
+    const constructors = noConstructors();
+    const say = (symbol: string, operation: number, why: string): void => {
+      if (reports) realm.sink.record(symbol, operation, NOT_A_ROW, null, why, null, 0);
+    };
+    for (let i = 0; i < plans.length; i++) {
+      const plan = plans[i] as Plan;
+      if (install(this.#shared, realm, plan, constructors, exact)) continue;
+      for (let w = 0; w < plan.wishes.length; w++) {
+        const { named, symbol } = plan.wishes[w] as Wish;
+        if (named) say(symbol, NOT_INSTRUMENTED, "not_replaceable");
+      }
+    }
+    settleConstructors(realm.global, constructors);
+    for (let i = 0; i < absent.length; i++) say(absent[i] as string, NOT_INSTRUMENTED, "not_there");
+    if (left > 0) say("*", NOT_INSTRUMENTED, "plan_cap");
+    const secure = (realm.global as Window).isSecureContext;
+    for (let i = 0; i < missing.length; i++) {
+      const { object, required } = missing[i] as Target;
+      if (required) say(object, MISSING, secure ? "there" : "insecure");
     }
   }
 
-  /** Every property once, under the owner that really has it. */
-  #plan(global: Global): Planned[] {
-    const planned = safeList<Planned>();
-    const places = safeMap<object, Map<string, Planned>>();
-    for (let t = 0; t < this.#targets.length; t++) {
-      const target = this.#targets[t] as Target;
-      const object = resolve(global, target.object);
-      if (object === null || target.logSettings.propertiesToInstrument === null) continue;
-      const prototype = !startsWithWindowPath(target.object);
-      if (prototype) this.#shared.names.set(object, target.instrumentedName);
-      const listed = target.logSettings.propertiesToInstrument;
-      for (let owner = object as object | null; owner !== null; owner = prototypeOf(owner) as object | null) {
-        if (listed.length === 0 && isGeneric(global, owner)) break;
-        const keys = reflectOwnKeys(owner);
-        for (let k = 0; k < keys.length; k++) {
-          const property = keys[k];
-          if (typeof property !== "string" || property === "constructor" || !wanted(target.logSettings, property)) continue;
-          const symbol = prototype && owner !== object ? null : `${target.instrumentedName}.${property}`;
-          add(planned, places, owner, property, planFor(target, symbol, property));
-        }
-      }
+  // A window that is reused for another document has a new one.
+  #rename(window: Window): void {
+    const { targets } = this.#config;
+    for (let t = 0; t < targets.length; t++) {
+      const { path, instrumentedName } = targets[t] as Target;
+      if (path.length === 1 && path[0] === "document") this.#shared.names.set(window.document, instrumentedName);
     }
-    return planned;
   }
 
   #cookies(global: Global, realm: Realm): void {
@@ -147,12 +144,8 @@ export class Hooks {
       this.#replace(store, "set", (native) => cookieStoreMethod(shared, realm, native, "set"));
       this.#replace(store, "delete", (native) => cookieStoreMethod(shared, realm, native, "delete"));
     }
-    const prototype = global.Document?.prototype;
-    if (prototype === undefined) return;
-    const native = descriptorOf(prototype, "cookie");
-    if (native === undefined || hasOwn(native, "value") || shared.originals.get(native.set as object) !== undefined) return;
-    const plan = { symbol: "window.document.cookie", property: "cookie", flags: NOT_A_ROW, functionSource: false };
-    this.#replaceAccessor(prototype, "cookie", null, (set) => setter(shared, realm, set, plan));
+    const documents = global.Document?.prototype;
+    if (documents !== undefined) this.#replaceAccessor(documents, "cookie", null, (set) => cookieSetter(shared, realm, set));
   }
 
   #children(global: Global, realm: Realm): void {
@@ -214,59 +207,9 @@ export class Hooks {
   }
 }
 
-const startsWithWindowPath = (object: string): boolean => object === "window" || object[6] === ".";
-
-/** `window`, `window.x.y` or `window['X'].prototype`, by properties alone; null when the realm has no such thing. */
-const resolve = (global: Global, object: string): object | null => {
-  if (object === "window") return global;
-  if (!startsWithWindowPath(object)) {
-    const name = slice(object, 8, object.length - "'].prototype".length);
-    return global[name]?.prototype ?? null;
-  }
-  const names = split(slice(object, 7), ".");
-  let at: unknown = global;
-  for (let i = 0; i < names.length; i++) {
-    if ((typeof at !== "object" && typeof at !== "function") || at === null) return null;
-    at = (at as Record<string, unknown>)[names[i] as string];
-  }
-  return typeof at === "object" || typeof at === "function" ? (at as object | null) : null;
-};
-
-const isGeneric = (global: Global, owner: object): boolean => {
-  for (let i = 0; i < GENERIC.length; i++) if (global[GENERIC[i] as string]?.prototype === owner) return true;
-  return false;
-};
-
-const includes = (list: readonly string[], name: string): boolean => {
-  for (let i = 0; i < list.length; i++) if (list[i] === name) return true;
-  return false;
-};
-
-const wanted = ({ propertiesToInstrument: listed, excludedProperties }: TargetSettings, name: string): boolean =>
-  listed !== null && (listed.length === 0 || includes(listed, name)) && !includes(excludedProperties, name);
-
-const planFor = ({ logSettings }: Target, symbol: string | null, property: string): Plan => ({
-  __proto__: null, symbol, property, flags: logSettings.logCallStack ? CALL_STACK : 0,
-  functionSource: logSettings.logFunctionsAsStrings,
-} as unknown as Plan);
-
-const add = (planned: Planned[], places: Map<object, Map<string, Planned>>, owner: object, property: string, plan: Plan): void => {
-  let place = places.get(owner);
-  if (place === undefined) {
-    place = safeMap<string, Planned>();
-    places.set(owner, place);
-  }
-  const known = place.get(property);
-  if (known === undefined) {
-    const entry = { owner, property, plan };
-    place.set(property, entry);
-    planned[planned.length] = entry;
-    return;
-  }
-  // Asked for by several interfaces: then the receiver tells which.
-  const symbol = known.plan.symbol === plan.symbol ? plan.symbol : null;
-  known.plan = {
-    symbol, property, flags: known.plan.flags | plan.flags,
-    functionSource: known.plan.functionSource || plan.functionSource,
-  };
+/** Whether it is the window of a tab, with a page from the network. */
+const isTop = (window: Window): boolean => {
+  if (window.parent !== window) return false;
+  const { protocol } = window.location;
+  return protocol === "http:" || protocol === "https:";
 };

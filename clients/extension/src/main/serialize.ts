@@ -144,7 +144,8 @@ const ofDescriptor = (descriptor: PropertyDescriptor, above: object[], depth: nu
 
 const ofRecord = (value: object, above: object[], depth: number): string => {
   const brand = brandOf(value);
-  if (brand === "Storage" || brand === "Window") return stringify(`[object ${brand}]`);
+  // Everything they hold, and a megabyte for a page, would be in every row.
+  if (brand === "Storage" || brand === "Window" || brand === "CSSStyleDeclaration") return stringify(`[object ${brand}]`);
   const keys = reflectOwnKeys(value);
   let out = "";
   for (let i = 0; i < keys.length; i++) {

@@ -9,9 +9,27 @@ import {
   safeList, safeWeakMap, stopImmediate, viewOf,
 } from "./primordials";
 
-/** The state of one hooked realm: where its records go. */
-export interface Realm {
-  sink: Sink;
+/** The state of one hooked realm, as proxies know it. */
+export interface Recorded<S extends RecordSink = RecordSink> {
+  /** Where its records go. */
+  sink: S;
+  readonly global: object;
+}
+
+/** Of a document. */
+export type Realm = Recorded<Sink>;
+
+/** What proxies know of a sink. */
+export interface RecordSink {
+  /** Whether a use of the symbol is to be recorded; one beyond the limit (0: none) is counted. */
+  admits(symbol: string, limit: number): boolean;
+  /** Place of the record, for `amend`. Throws at the end of the stack, and then nothing is recorded. */
+  record(
+    symbol: string, operation: number, flags: number, stack: string | null, value: string | null, args: string | null,
+    cut: number,
+  ): number;
+  /** Changes the operation of a record that is still here. */
+  amend(place: number, operation: number): void;
 }
 
 /** Siblings asked for what they share. */
@@ -22,13 +40,14 @@ export class Shared {
   readonly originals: WeakMap<object, object> = safeWeakMap();
   /** `Window.prototype` (its identity cannot be faked) to the state of its realm. */
   readonly realms: WeakMap<object, Realm> = safeWeakMap();
-  /** Interface prototype to its instrumented name. */
+  /** Object of a target (an interface's prototype, for most) to the target's name. */
   readonly names: WeakMap<object, string> = safeWeakMap();
   readonly #secret: string;
   readonly #sinks: Sink[] = safeList();
   #sinkCount = 0;
 
-  constructor(secret: string) {
+  /** `limit`: calls recorded of each symbol in each document; 0: all. */
+  constructor(secret: string, readonly limit: number) {
     this.#secret = secret;
   }
 

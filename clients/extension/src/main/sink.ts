@@ -3,11 +3,11 @@
 // The hand-off is synchronous and acknowledged: the isolated listener calls preventDefault. A batch that was not
 // acknowledged (its listener met the end of the stack) is kept as it is and offered again under the same serial.
 import { DATA, FLUSH } from "../handoff";
-import type { Shared } from "./shared";
-import {
-  CustomEventOf, MessageChannelOf, addListener, dispatch, now, port1Of, port2Of, postMessage, round, safeList, safeMap,
-  setOnMessage, timeOrigin,
-} from "./primordials";
+import { emptyRaw, encode, microseconds } from "./raw";
+import type { Raw } from "./raw";
+import type { RecordSink, Shared } from "./shared";
+import { CustomEventOf, MessageChannelOf, addListener, dispatch, port1Of, port2Of, postMessage, setOnMessage } from "./primordials";
+import { Uses } from "./uses";
 
 /** A message to the background costs as much as a hundred records, so it carries many. */
 const BATCH = 1024;
@@ -16,37 +16,13 @@ const BATCH_UNITS = 1024 * 1024;
 const BACKLOG = 1 << 18;
 /** Wake-ups without progress, before the next record or flush is waited for. */
 const RETRIES = 3;
-/** Strings up to this length are sent once a batch. */
-const INTERNED = 512;
-
-
-
-interface Raw {
-  readonly symbols: string[];
-  readonly operations: number[];
-  readonly flags: number[];
-  readonly times: number[];
-  readonly stacks: (string | null)[];
-  readonly values: (string | null)[];
-  readonly args: (string | null)[];
-  readonly cuts: number[];
-}
-
-const emptyRaw = (): Raw => ({
-  symbols: safeList(), operations: safeList(), flags: safeList(), times: safeList(), stacks: safeList(),
-  values: safeList(), args: safeList(), cuts: safeList(),
-});
-
 interface Offer {
   readonly text: string;
   readonly raw: Raw;
   readonly count: number;
 }
 
-/** Microseconds since the epoch. */
-const microseconds = (): number => (timeOrigin + now()) * 1000;
-
-export class Sink {
+export class Sink implements RecordSink {
   readonly #shared: Shared;
   readonly #window: Window;
   #raw: Raw = emptyRaw();
@@ -61,6 +37,7 @@ export class Sink {
   #scheduled = false;
   #retries = 0;
   #ending = false;
+  readonly #uses = new Uses();
   readonly #wake: MessagePort;
 
   constructor(shared: Shared, window: Window) {
@@ -76,13 +53,19 @@ export class Sink {
   /** The private target to the isolated world of this document. */
   connect(target: EventTarget): void {
     this.#target = target;
-    addListener(target, FLUSH, this.#onVisibility);
+    addListener(target, FLUSH, this.#onFlush);
     this.flush();
   }
 
   /** Whether records given to it now will arrive. */
   get open(): boolean {
     return this.#target !== null && !this.#ending;
+  }
+
+  admits(symbol: string, limit: number): boolean {
+    if (this.#uses.admit(symbol, limit)) return true;
+    if (this.#ending) this.#uses.report(this);
+    return false;
   }
 
   /** Place of the record, for {@link amend}. Throws at the end of the stack, and then nothing is recorded. */
@@ -146,6 +129,12 @@ export class Sink {
   readonly #onPageHide = (): void => {
     this.#ending = true;
     this.#shared.removeSink(this);
+    this.#uses.report(this);
+    this.flush();
+  };
+
+  readonly #onFlush = (): void => {
+    this.#uses.report(this);
     this.flush();
   };
 
@@ -227,32 +216,3 @@ export class Sink {
     this.#dropped = 0;
   }
 }
-
-export const encode = (raw: Raw, count: number, dropped: number): string => {
-  const base = round(raw.times[0] as number);
-  const places = safeMap<string, number>();
-  let strings = 0;
-  let lengths = "";
-  let rows = "";
-  let heap = "";
-  const place = (text: string | null): number => {
-    if (text === null) return -1;
-    const interned = text.length <= INTERNED;
-    if (interned) {
-      const known = places.get(text);
-      if (known !== undefined) return known;
-      places.set(text, strings);
-    }
-    lengths += strings === 0 ? text.length : `,${text.length}`;
-    heap += text;
-    return strings++;
-  };
-  for (let i = 0; i < count; i++) {
-    const symbol = place(raw.symbols[i] as string);
-    const stack = place(raw.stacks[i] as string | null);
-    const value = place(raw.values[i] as string | null);
-    const args = place(raw.args[i] as string | null);
-    rows += `${symbol},${raw.operations[i]},${raw.flags[i]},${round((raw.times[i] as number) - base)},${stack},${value},${args},${raw.cuts[i]}\n`;
-  }
-  return `${base},${count},${strings},${dropped}\n${lengths}\n${rows}${heap}`;
-};

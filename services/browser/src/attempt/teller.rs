@@ -164,7 +164,8 @@ impl Teller {
             self.ready_at = visit.instruments_ready_at_us();
             self.navigated_at = visit.navigation_start_at_us();
         }
-        let Err(error) = self.uplink.flushed(deadline).await else { return (ending, None) };
+        let failure = ending.failure.take();
+        let Err(error) = self.uplink.flushed(deadline).await else { return (ending, failure) };
         if ending.incomplete_reason.is_empty() {
             ending.incomplete_reason = format!("not_flushed: {error}");
         }

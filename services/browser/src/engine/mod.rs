@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sonde_proto::browser::v1::{RelayNetwork, RelayStart};
+use sonde_proto::js_settings::DEFAULT_JS_SETTINGS;
 use sonde_proto::visit::v1::{
     ArtifactRef, BrowserKind, BrowserSpec, Command, CommandStatus, Failure, Instruments, Isolation,
     ThirdPartyCookies,
@@ -43,22 +44,25 @@ pub struct LaunchSpec {
 }
 
 /// What the extension records in pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scripts {
     pub javascript: bool,
     pub cookies: bool,
     pub navigations: bool,
     /// Requests, look-ups, bodies, the cookie jar: where the browser tells extensions of them, and no one else.
     pub network: bool,
+    /// Which APIs, and how: JSON in the language of [`sonde_proto::js_settings`]; "" means its default.
+    pub javascript_settings: String,
+    /// Calls recorded of each symbol in each document; 0: all.
+    pub javascript_limit: u32,
 }
 
 impl Scripts {
     /// Beside an engine that records the network itself. `None` when the instruments need no extension.
     pub fn of(instruments: &Instruments) -> Option<Self> {
         let Instruments { javascript, cookies, navigations, .. } = *instruments;
-        let network = false;
         let any = javascript || cookies || navigations;
-        any.then_some(Self { javascript, cookies, navigations, network })
+        any.then(|| Self { javascript, cookies, navigations, ..Self::calls(instruments) })
     }
 
     /// In a browser of this kind.
@@ -68,7 +72,21 @@ impl Scripts {
         }
         let Instruments { javascript, cookies, navigations, http, dns, .. } = *instruments;
         let network = http || dns || cookies || !instruments.save_content.is_empty();
-        (javascript || navigations || network).then_some(Self { javascript, cookies, navigations, network })
+        (javascript || navigations || network)
+            .then(|| Self { javascript, cookies, navigations, network, ..Self::calls(instruments) })
+    }
+
+    /// How calls are recorded: the same for all who do not record any, so that one browser serves them.
+    fn calls(instruments: &Instruments) -> Self {
+        let given = instruments.javascript_settings.trim();
+        if !instruments.javascript {
+            return Self::default();
+        }
+        Self {
+            javascript_settings: if given == DEFAULT_JS_SETTINGS { String::new() } else { given.to_owned() },
+            javascript_limit: instruments.javascript_limit,
+            ..Self::default()
+        }
     }
 
     /// What the extension is told of a visit.
@@ -225,6 +243,8 @@ pub struct Ending {
     pub sessions: Vec<StreamClaim>,
     /// Why the data are incomplete though no stream may show it; "" when they are not.
     pub incomplete_reason: String,
+    /// Why the visit fails though its data are whole.
+    pub failure: Option<Failure>,
 }
 
 /// Whether a browser can take another visit.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sonde_proto::browser::v1::{RelayReady, RelayStart};
+use sonde_proto::browser::v1::{RelayMissingTarget, RelayReady, RelayStart};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -89,6 +89,8 @@ pub struct SessionEnd {
     pub last_ordinal: i64,
     /// Why records may be missing; empty when none are.
     pub suspect: String,
+    /// Objects of the JavaScript settings that a top-level document of the visit has not.
+    pub missing_targets: Vec<RelayMissingTarget>,
 }
 
 /// Why a barrier did not hold.

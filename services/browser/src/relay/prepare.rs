@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use sonde_proto::js_settings::JsSettings;
 
 /// The marker that the configuration takes the place of, quotes included.
 const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
@@ -30,8 +31,12 @@ pub struct ExtensionConfig {
     pub navigations: bool,
     /// What the network does, where the browser tells extensions (Firefox).
     pub network: bool,
-    /// The expanded js settings (`[{object, instrumentedName, logSettings}]`); None is `collection_fingerprinting`.
-    pub targets: Option<serde_json::Value>,
+    /// Which APIs are recorded, and how.
+    pub javascript_settings: JsSettings,
+    /// Calls recorded of each symbol in each document; 0: all.
+    pub javascript_limit: u32,
+    /// Gives pages `window.instrumentJS`.
+    pub testing: bool,
 }
 
 /// What was prepared.
@@ -165,6 +170,7 @@ struct Background<'a> {
     cookies: bool,
     navigations: bool,
     network: bool,
+    limit: u32,
 }
 
 #[derive(Serialize)]
@@ -172,7 +178,9 @@ struct Main<'a> {
     secret: &'a str,
     javascript: bool,
     cookies: bool,
-    targets: Option<&'a serde_json::Value>,
+    targets: serde_json::Value,
+    limit: u32,
+    testing: bool,
 }
 
 /// Each file is told what it needs, and no more: the page's world never holds the token.
@@ -187,7 +195,9 @@ fn inlined(
     if text.matches(MARKER).count() != 1 {
         return Err(foreign("it does not hold the marker of the configuration once"));
     }
-    let ExtensionConfig { port, javascript, cookies, navigations, network, .. } = *config;
+    let ExtensionConfig {
+        port, javascript, cookies, navigations, network, javascript_limit: limit, testing, ..
+    } = *config;
     let secret = config.secret.as_str();
     let json = match name {
         "background.js" => serde_json::to_string(&Background {
@@ -197,9 +207,13 @@ fn inlined(
             cookies,
             navigations,
             network,
+            limit,
         }),
         "isolated.js" => serde_json::to_string(&serde_json::json!({ "secret": secret, "refusals": network })),
-        _ => serde_json::to_string(&Main { secret, javascript, cookies, targets: config.targets.as_ref() }),
+        _ => {
+            let targets = config.javascript_settings.for_extension();
+            serde_json::to_string(&Main { secret, javascript, cookies, targets, limit, testing })
+        }
     }
     .expect("strings, numbers and JSON values have a JSON form");
     // A JSON string is a JavaScript string literal.

@@ -220,6 +220,7 @@ impl Inner {
             session_uuid: session.uuid.clone(),
             last_ordinal: if number < last_session { received } else { answer.last_ordinal },
             suspect: suspect.join("; "),
+            missing_targets: if number < last_session { Vec::new() } else { answer.missing_targets.clone() },
         }
     }
 

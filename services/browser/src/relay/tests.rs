@@ -1,6 +1,7 @@
 use std::fs;
 
 use sonde_proto::browser::v1::{RelayBatch, RelayFlushed, RelayStart};
+use sonde_proto::js_settings::JsSettings;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +43,10 @@ fn a_gap_and_a_restarted_background_make_the_end_suspect() {
     state.place(second, &batch(5, 1));
     let serial = state.begin_flush(7, 100).unwrap();
     assert_eq!(state.flushed(7, serial).unwrap(), None);
-    state.answer(second, RelayFlushed { visit_id: 7, serial, last_ordinal: 5, silent_frames: 1 });
+    state.answer(
+        second,
+        RelayFlushed { visit_id: 7, serial, last_ordinal: 5, silent_frames: 1, ..Default::default() },
+    );
     let ends = state.flushed(7, serial).unwrap().unwrap();
     assert_eq!((ends[0].session_no, ends[0].last_ordinal), (0, 1));
     assert!(ends[0].suspect.contains("restarted"), "{ends:?}");
@@ -58,7 +62,9 @@ fn config() -> ExtensionConfig {
         cookies: true,
         navigations: true,
         network: false,
-        targets: None,
+        javascript_settings: JsSettings::parse(r#"[{"window.foo": ["bar"]}]"#).unwrap(),
+        javascript_limit: 3,
+        testing: false,
     }
 }
 
@@ -79,6 +85,7 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     assert_eq!(facts.version, "1.2");
     let main = fs::read_to_string(dir.path().join("a/main.js")).unwrap();
     assert!(main.contains("s3cr3t") && !main.contains("t0k3n"), "{main}");
+    assert!(main.contains(r#"\"path\":[\"foo\"]"#) && main.contains(r#"\"limit\":3"#), "{main}");
     let background = fs::read_to_string(dir.path().join("a/background.js")).unwrap();
     assert!(background.contains("t0k3n") && !background.contains("s3cr3t"), "{background}");
 }

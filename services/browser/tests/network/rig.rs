@@ -17,6 +17,7 @@ use sonde_browser::relay::{
     prepare_extension,
 };
 use sonde_proto::browser::v1::{RelayNetwork, RelayStart};
+use sonde_proto::js_settings::JsSettings;
 use sonde_proto::record::v1::record::Row;
 use sonde_proto::record::v1::{
     DnsResponse, HttpFailure, HttpRedirect, HttpRequest, HttpResponse, JavascriptCookie, RecordList,
@@ -184,7 +185,9 @@ impl Rig {
             cookies: true,
             navigations: false,
             network: true,
-            targets: None,
+            javascript_settings: JsSettings::default(),
+            javascript_limit: 0,
+            testing: false,
         };
         let copy = files.path().join("extension");
         prepare_extension(&locate_extension(None).unwrap(), &copy, &config).unwrap();

@@ -12,8 +12,9 @@ use sonde_browser::relay::{
     prepare_extension,
 };
 use sonde_proto::browser::v1::RelayStart;
+use sonde_proto::js_settings::JsSettings;
 use sonde_proto::record::v1::record::Row;
-use sonde_proto::record::v1::{JavascriptCall, JavascriptCookie, Navigation, Record, RecordList};
+use sonde_proto::record::v1::{JavascriptCall, JavascriptCookie, Navigation, Record, RecordList, Truncation};
 use sonde_site::{Site, SiteOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -48,11 +49,21 @@ impl Rig {
 
     /// `through`: the port the extension is told instead of the relay's.
     pub async fn with(through: Option<u16>) -> Self {
+        Self::configured(through, |_| {}).await
+    }
+
+    /// With the APIs that these settings name.
+    pub async fn recording(settings: &Value) -> Self {
+        let settings = JsSettings::from_value(settings).unwrap();
+        Self::configured(None, |config| config.javascript_settings = settings).await
+    }
+
+    pub async fn configured(through: Option<u16>, configure: impl FnOnce(&mut ExtensionConfig)) -> Self {
         let (sender, batches) = mpsc::channel(10_000);
         let options = RelayOptions { token: TOKEN.into(), limits: RelayLimits::default() };
         let relay = Relay::bind(options, sender).await.unwrap();
         let files = tempfile::tempdir().unwrap();
-        let config = ExtensionConfig {
+        let mut config = ExtensionConfig {
             port: through.unwrap_or(relay.port()),
             token: TOKEN.into(),
             secret: "5ecret5ecret5ecret5ecret5ecret00".into(),
@@ -60,8 +71,11 @@ impl Rig {
             cookies: true,
             navigations: true,
             network: false,
-            targets: None,
+            javascript_settings: JsSettings::default(),
+            javascript_limit: 0,
+            testing: false,
         };
+        configure(&mut config);
         let copy = files.path().join("extension");
         let facts = prepare_extension(&locate_extension(None).unwrap(), &copy, &config).unwrap();
         let browser = launch(ChromiumOptions {
@@ -208,6 +222,23 @@ impl Arrived {
             _ => None,
         })
         .collect()
+    }
+
+    pub fn truncations(&self) -> Vec<&Truncation> {
+        let rows = self.records.iter();
+        rows.filter_map(|record| match &record.row {
+            Some(Row::Truncation(truncation)) => Some(truncation),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Every call as `operation symbol value arguments`, "-" for NULL, in the order of its document.
+    pub fn lines(&self) -> Vec<String> {
+        let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        self.calls()
+            .map(|c| format!("{} {} {} {}", c.operation, c.symbol, shown(&c.value), shown(&c.arguments)))
+            .collect()
     }
 
     pub fn counts(&self) -> BTreeMap<String, u64> {

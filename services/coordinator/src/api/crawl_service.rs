@@ -48,7 +48,7 @@ impl Api {
         kind: CrawlKind,
         only: Option<NewVisit>,
     ) -> Result<CrawlRow, Status> {
-        let spec = spec::complete(submitted.clone());
+        let spec = spec::complete(submitted.clone(), &self.config.javascript_settings);
         let crawl_id = CrawlId::new_now().to_string();
         let now_us = self.clock.us();
         let provenance = ledger::crawl_provenance(&crawl_id, &spec, &self.config, self.task_id, now_us);

@@ -51,10 +51,14 @@ fn between(value: Option<Wire>, path: &str, least: Duration, errors: &mut FieldE
     }
 }
 
-/// The spec with every default written out, as it is run and recorded.
-pub(super) fn complete(mut spec: CrawlSpec) -> CrawlSpec {
+/// The spec with every default written out, as it is run and recorded. `javascript` is the default of its settings.
+pub(super) fn complete(mut spec: CrawlSpec, javascript: &str) -> CrawlSpec {
     spec.browser = Some(browser(spec.browser.unwrap_or_default()));
-    spec.instruments = Some(spec.instruments.unwrap_or_else(instruments));
+    let mut instruments = spec.instruments.unwrap_or_else(instruments);
+    if instruments.javascript && instruments.javascript_settings.trim().is_empty() {
+        javascript.clone_into(&mut instruments.javascript_settings);
+    }
+    spec.instruments = Some(instruments);
     spec.limits = Some(limits(spec.limits.unwrap_or_default()));
     if spec.commands.is_empty() {
         spec.commands.push(Command { step: Some(Step::Get(Default::default())), ..Default::default() });
@@ -124,6 +128,10 @@ mod tests {
                 ..Default::default()
             }),
             priority: 101,
+            instruments: Some(Instruments {
+                javascript_settings: r#"["window", 7, { "window": { "depth": -1 } }]"#.to_owned(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let mut errors = FieldErrors::default();
@@ -134,6 +142,8 @@ mod tests {
             [
                 "spec.name",
                 "spec.browser.window_width",
+                "spec.instruments.javascript_settings[1]",
+                "spec.instruments.javascript_settings[2].window.logSettings.depth",
                 "spec.commands[0]",
                 "spec.retry.max_retries",
                 "spec.politeness.min_delay",
@@ -144,10 +154,12 @@ mod tests {
 
     #[test]
     fn a_complete_spec_stays_as_it_is() {
-        let once = complete(CrawlSpec::default());
+        let settings = r#"["window.navigator"]"#;
+        let once = complete(CrawlSpec::default(), settings);
+        assert_eq!(once.instruments.as_ref().map(|i| i.javascript_settings.as_str()), Some(settings));
         let mut errors = FieldErrors::default();
         check(&once, &mut errors);
         assert_eq!(errors, FieldErrors::default());
-        assert_eq!(complete(once.clone()), once);
+        assert_eq!(complete(once.clone(), "[]"), once);
     }
 }

@@ -64,6 +64,7 @@ pub struct Chromium {
     executable: Option<PathBuf>,
     no_sandbox: bool,
     launch_timeout: Duration,
+    testing: bool,
     run_dir: Arc<RunDir>,
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
@@ -83,6 +84,7 @@ impl Chromium {
             executable: config.executable.clone(),
             no_sandbox: config.no_sandbox,
             launch_timeout: config.launch_timeout,
+            testing: config.testing,
             run_dir,
             extension,
             uplink,
@@ -108,7 +110,9 @@ impl Chromium {
             ..ChromiumOptions::default()
         };
         let prepared = match (&spec.extension, &self.extension) {
-            (Some(scripts), Ok(source)) => Some(Prepared::new(source, &self.run_dir.path, *scripts)),
+            (Some(scripts), Ok(source)) => {
+                Some(Prepared::new(source, &self.run_dir.path, scripts, self.testing))
+            }
             _ => None,
         };
         let prepared = async {
@@ -182,18 +186,19 @@ impl Chromium {
                 "version": e.facts.version,
                 "hash": e.facts.hash,
                 "javascript_capture": "wrapped",
+                "javascript_testing": self.testing,
             })),
         });
         BrowserFacts {
             pid: browser.pid(),
             provenance: provenance.to_string(),
-            capabilities: capabilities(spec.extension, extension.is_some()),
+            capabilities: capabilities(spec.extension.as_ref(), extension.is_some()),
         }
     }
 }
 
 /// Field groups that this engine can observe.
-fn capabilities(scripts: Option<Scripts>, extension: bool) -> BTreeMap<String, String> {
+fn capabilities(scripts: Option<&Scripts>, extension: bool) -> BTreeMap<String, String> {
     const DEVTOOLS: &[&str] = &[
         "http.requests",
         "http.responses",
@@ -220,7 +225,7 @@ fn capabilities(scripts: Option<Scripts>, extension: bool) -> BTreeMap<String, S
     let state = |names: &[&str], state: &str| -> Vec<(String, String)> {
         names.iter().map(|n| ((*n).to_owned(), state.to_owned())).collect()
     };
-    let by_extension = |asked: fn(&Scripts) -> bool| match scripts.as_ref().is_some_and(asked) {
+    let by_extension = |asked: fn(&Scripts) -> bool| match scripts.is_some_and(asked) {
         true if extension => "observed",
         true => "unsupported",
         false => "off",

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use prost::Message;
 use serde_json::json;
-use sonde_proto::browser::v1::RelayStart;
+use sonde_proto::browser::v1::{RelayMissingTarget, RelayStart};
+use sonde_proto::js_settings::JsSettings;
 use sonde_proto::record::v1::{RecordList, Unattributed, record};
 use sonde_proto::schema::Row;
-use sonde_proto::{StreamId, VisitId};
+use sonde_proto::visit::v1::{Failure, RetryAdvice};
+use sonde_proto::{FieldErrors, StreamId, VisitId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -18,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::cdp::CallError;
 use super::launch;
+use crate::attempt::fault;
 use crate::engine::Scripts;
 use crate::relay::{
     ExtensionBatch, ExtensionBody, ExtensionConfig, ExtensionFacts, PrepareError, Relay, RelayError,
@@ -43,6 +46,8 @@ pub(super) enum ExtensionError {
     Relay(std::io::Error),
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    #[error("the JavaScript settings are wrong: {0}")]
+    Settings(#[from] FieldErrors),
     #[error("the browser did not load the extension: {0}")]
     Load(CallError),
     #[error("the extension's background did not connect within {CONNECT:?}")]
@@ -90,7 +95,13 @@ fn secret() -> String {
 }
 
 impl Prepared {
-    pub async fn new(source: &Path, run_dir: &Path, scripts: Scripts) -> Result<Self, ExtensionError> {
+    /// `testing` gives pages `window.instrumentJS`.
+    pub async fn new(
+        source: &Path,
+        run_dir: &Path,
+        scripts: &Scripts,
+        testing: bool,
+    ) -> Result<Self, ExtensionError> {
         let token = secret();
         let (sender, batches) = mpsc::channel(BATCHES);
         let (body_sender, bodies) = mpsc::channel(BODIES);
@@ -105,7 +116,9 @@ impl Prepared {
             cookies: scripts.cookies,
             navigations: scripts.navigations,
             network: scripts.network,
-            targets: None,
+            javascript_settings: JsSettings::parse(&scripts.javascript_settings)?,
+            javascript_limit: scripts.javascript_limit,
+            testing,
         };
         let copy = Copy(run_dir.join(format!("extension_{}", uuid::Uuid::new_v4())));
         let (from, to) = (source.to_owned(), copy.0.clone());
@@ -174,16 +187,40 @@ impl Attendance {
     }
 
     /// Brings everything the extension has into the uplink.
-    pub async fn flush(&self, frames: Duration, deadline: Instant) -> Result<Vec<StreamClaim>, String> {
+    pub async fn flush(&self, frames: Duration, deadline: Instant) -> Result<Flushed, String> {
         let ends = self.relay.flush(self.uplink.visit_id(), frames, deadline).await;
-        let claims: Vec<StreamClaim> = ends.map_err(|e| e.to_string())?.into_iter().map(claim).collect();
+        let ends = ends.map_err(|e| e.to_string())?;
+        let missing_targets = ends.iter().flat_map(|end| end.missing_targets.clone()).collect();
+        let claims: Vec<StreamClaim> = ends.into_iter().map(claim).collect();
         for claim in &claims {
             let stream = StreamId(claim.stream);
             self.uplink.received(stream, claim.last_ordinal, deadline).await.map_err(|e| e.to_string())?;
         }
         // What the page does from now on is after the end of the visit.
         self.unroute();
-        Ok(claims)
+        Ok(Flushed { claims, missing_targets })
+    }
+}
+
+/// What the extension says at the end of a visit.
+pub(super) struct Flushed {
+    pub claims: Vec<StreamClaim>,
+    missing_targets: Vec<RelayMissingTarget>,
+}
+
+impl Flushed {
+    /// A visit whose settings name objects that its page has not fails with all of them.
+    pub fn failure(&self) -> Option<Failure> {
+        if self.missing_targets.is_empty() {
+            return None;
+        }
+        let names: Vec<_> = self.missing_targets.iter().map(|target| target.object.as_str()).collect();
+        let mut message = format!("JS instrumentation failed: the page has no {}", names.join(", no "));
+        if self.missing_targets.iter().any(|target| target.insecure) {
+            message += "; its address is not secure, and some APIs are there on https only";
+        }
+        let failure = fault::instrument("js_targets", message);
+        Some(Failure { retry: RetryAdvice::Never.into(), ..failure })
     }
 }
 

@@ -295,7 +295,10 @@ impl ChromiumVisit {
             let frames = if self.stuck { SILENT_STUCK } else { HAND_OVER };
             match alive {
                 true => match attendance.flush(frames, deadline).await {
-                    Ok(claims) => ending.sessions = claims,
+                    Ok(flushed) => {
+                        ending.failure = flushed.failure();
+                        ending.sessions = flushed.claims;
+                    }
                     Err(error) => ending.incomplete_reason = format!("extension_not_flushed: {error}"),
                 },
                 false => ending.incomplete_reason = "crashed".to_owned(),

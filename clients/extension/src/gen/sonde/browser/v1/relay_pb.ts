@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sonde/browser/v1/relay.proto.
  */
 export const file_sonde_browser_v1_relay: GenFile = /*@__PURE__*/
-  fileDesc("Chxzb25kZS9icm93c2VyL3YxL3JlbGF5LnByb3RvEhBzb25kZS5icm93c2VyLnYxIrUCCgdSZWxheVVwEi0KBWhlbGxvGAEgASgLMhwuc29uZGUuYnJvd3Nlci52MS5SZWxheUhlbGxvSAASLQoFYmF0Y2gYAiABKAsyHC5zb25kZS5icm93c2VyLnYxLlJlbGF5QmF0Y2hIABItCgVyZWFkeRgDIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlSZWFkeUgAEjEKB2ZsdXNoZWQYBCABKAsyHi5zb25kZS5icm93c2VyLnYxLlJlbGF5Rmx1c2hlZEgAEikKA2xvZxgFIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlMb2dIABI0Cglib2R5X3BhcnQYCiABKAsyHy5zb25kZS5icm93c2VyLnYxLlJlbGF5Qm9keVBhcnRIAEIJCgdtZXNzYWdlIo4BCgpSZWxheUhlbGxvEhQKDHNlc3Npb25fdXVpZBgBIAEoCRIZChFleHRlbnNpb25fdmVyc2lvbhgCIAEoCRIzCgdzdHJlYW1zGAMgAygLMiIuc29uZGUuYnJvd3Nlci52MS5SZWxheVN0cmVhbVN0YXRlEhoKEnB1YmxpY19zdWZmaXhfbGlzdBgKIAEoCSJRChBSZWxheVN0cmVhbVN0YXRlEhAKCHZpc2l0X2lkGAEgASgDEhQKDG5leHRfb3JkaW5hbBgCIAEoAxIVCg1maXJzdF91bmFja2VkGAMgASgDIlUKClJlbGF5QmF0Y2gSEAoIdmlzaXRfaWQYASABKAMSFQoNZmlyc3Rfb3JkaW5hbBgCIAEoAxINCgVjb3VudBgDIAEoDRIPCgdwYXlsb2FkGAQgASgMIkEKClJlbGF5UmVhZHkSEAoIdmlzaXRfaWQYASABKAMSDgoGdGFiX2lkGAIgASgDEhEKCXdpbmRvd19pZBgDIAEoAyJdCgxSZWxheUZsdXNoZWQSEAoIdmlzaXRfaWQYASABKAMSDgoGc2VyaWFsGAIgASgNEhQKDGxhc3Rfb3JkaW5hbBgDIAEoAxIVCg1zaWxlbnRfZnJhbWVzGAQgASgNIioKCFJlbGF5TG9nEg0KBWxldmVsGAEgASgJEg8KB21lc3NhZ2UYAiABKAkibQoNUmVsYXlCb2R5UGFydBIMCgRib2R5GAEgASgEEg4KBm9mZnNldBgCIAEoBBINCgVieXRlcxgDIAEoDBIMCgRsYXN0GAQgASgIEhAKCHZpc2l0X2lkGAUgASgDEg8KB2Ryb3BwZWQYBiABKAgi6wIKCVJlbGF5RG93bhIxCgd3ZWxjb21lGAEgASgLMh4uc29uZGUuYnJvd3Nlci52MS5SZWxheVdlbGNvbWVIABItCgVzdGFydBgCIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlTdGFydEgAEikKA2FjaxgDIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlBY2tIABItCgVmbHVzaBgEIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlGbHVzaEgAEikKA2VuZBgFIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlFbmRIABIyCghib2R5X2FjaxgKIAEoCzIeLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlCb2R5QWNrSAASOAoLYm9keV9zdG9yZWQYCyABKAsyIS5zb25kZS5icm93c2VyLnYxLlJlbGF5Qm9keVN0b3JlZEgAQgkKB21lc3NhZ2UiPQoMUmVsYXlXZWxjb21lEi0KB3J1bm5pbmcYASADKAsyHC5zb25kZS5icm93c2VyLnYxLlJlbGF5U3RhcnQimAEKClJlbGF5U3RhcnQSEAoIdmlzaXRfaWQYASABKAMSDQoFdG9rZW4YAiABKAkSEgoKamF2YXNjcmlwdBgDIAEoCBITCgtuYXZpZ2F0aW9ucxgEIAEoCBIPCgdjb29raWVzGAUgASgIEi8KB25ldHdvcmsYCiABKAsyHi5zb25kZS5icm93c2VyLnYxLlJlbGF5TmV0d29yayJoCgxSZWxheU5ldHdvcmsSDAoEaHR0cBgBIAEoCBILCgNkbnMYAiABKAgSDwoHY29va2llcxgDIAEoCBIUCgxzYXZlX2NvbnRlbnQYBCADKAkSFgoObWF4X2JvZHlfYnl0ZXMYBSABKAQiNQoIUmVsYXlBY2sSEAoIdmlzaXRfaWQYASABKAMSFwoPdGhyb3VnaF9vcmRpbmFsGAIgASgDIkgKClJlbGF5Rmx1c2gSEAoIdmlzaXRfaWQYASABKAMSDgoGc2VyaWFsGAIgASgNEhgKEGZyYW1lX3RpbWVvdXRfbXMYAyABKA0iHAoIUmVsYXlFbmQSEAoIdmlzaXRfaWQYASABKAMiMwoMUmVsYXlCb2R5QWNrEgwKBGJvZHkYASABKAQSFQoNdGhyb3VnaF9ieXRlcxgCIAEoBCJfCg9SZWxheUJvZHlTdG9yZWQSDAoEYm9keRgBIAEoBBIOCgZzaGEyNTYYAiABKAkSDQoFYnl0ZXMYAyABKAQSDQoFZXJyb3IYBCABKAkSEAoIb3ZlcmZsb3cYBSABKAhiBnByb3RvMw");
+  fileDesc("Chxzb25kZS9icm93c2VyL3YxL3JlbGF5LnByb3RvEhBzb25kZS5icm93c2VyLnYxIrUCCgdSZWxheVVwEi0KBWhlbGxvGAEgASgLMhwuc29uZGUuYnJvd3Nlci52MS5SZWxheUhlbGxvSAASLQoFYmF0Y2gYAiABKAsyHC5zb25kZS5icm93c2VyLnYxLlJlbGF5QmF0Y2hIABItCgVyZWFkeRgDIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlSZWFkeUgAEjEKB2ZsdXNoZWQYBCABKAsyHi5zb25kZS5icm93c2VyLnYxLlJlbGF5Rmx1c2hlZEgAEikKA2xvZxgFIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlMb2dIABI0Cglib2R5X3BhcnQYCiABKAsyHy5zb25kZS5icm93c2VyLnYxLlJlbGF5Qm9keVBhcnRIAEIJCgdtZXNzYWdlIo4BCgpSZWxheUhlbGxvEhQKDHNlc3Npb25fdXVpZBgBIAEoCRIZChFleHRlbnNpb25fdmVyc2lvbhgCIAEoCRIzCgdzdHJlYW1zGAMgAygLMiIuc29uZGUuYnJvd3Nlci52MS5SZWxheVN0cmVhbVN0YXRlEhoKEnB1YmxpY19zdWZmaXhfbGlzdBgKIAEoCSJRChBSZWxheVN0cmVhbVN0YXRlEhAKCHZpc2l0X2lkGAEgASgDEhQKDG5leHRfb3JkaW5hbBgCIAEoAxIVCg1maXJzdF91bmFja2VkGAMgASgDIlUKClJlbGF5QmF0Y2gSEAoIdmlzaXRfaWQYASABKAMSFQoNZmlyc3Rfb3JkaW5hbBgCIAEoAxINCgVjb3VudBgDIAEoDRIPCgdwYXlsb2FkGAQgASgMIkEKClJlbGF5UmVhZHkSEAoIdmlzaXRfaWQYASABKAMSDgoGdGFiX2lkGAIgASgDEhEKCXdpbmRvd19pZBgDIAEoAyKcAQoMUmVsYXlGbHVzaGVkEhAKCHZpc2l0X2lkGAEgASgDEg4KBnNlcmlhbBgCIAEoDRIUCgxsYXN0X29yZGluYWwYAyABKAMSFQoNc2lsZW50X2ZyYW1lcxgEIAEoDRI9Cg9taXNzaW5nX3RhcmdldHMYCCADKAsyJC5zb25kZS5icm93c2VyLnYxLlJlbGF5TWlzc2luZ1RhcmdldCI2ChJSZWxheU1pc3NpbmdUYXJnZXQSDgoGb2JqZWN0GAEgASgJEhAKCGluc2VjdXJlGAIgASgIIioKCFJlbGF5TG9nEg0KBWxldmVsGAEgASgJEg8KB21lc3NhZ2UYAiABKAkibQoNUmVsYXlCb2R5UGFydBIMCgRib2R5GAEgASgEEg4KBm9mZnNldBgCIAEoBBINCgVieXRlcxgDIAEoDBIMCgRsYXN0GAQgASgIEhAKCHZpc2l0X2lkGAUgASgDEg8KB2Ryb3BwZWQYBiABKAgi6wIKCVJlbGF5RG93bhIxCgd3ZWxjb21lGAEgASgLMh4uc29uZGUuYnJvd3Nlci52MS5SZWxheVdlbGNvbWVIABItCgVzdGFydBgCIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlTdGFydEgAEikKA2FjaxgDIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlBY2tIABItCgVmbHVzaBgEIAEoCzIcLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlGbHVzaEgAEikKA2VuZBgFIAEoCzIaLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlFbmRIABIyCghib2R5X2FjaxgKIAEoCzIeLnNvbmRlLmJyb3dzZXIudjEuUmVsYXlCb2R5QWNrSAASOAoLYm9keV9zdG9yZWQYCyABKAsyIS5zb25kZS5icm93c2VyLnYxLlJlbGF5Qm9keVN0b3JlZEgAQgkKB21lc3NhZ2UiPQoMUmVsYXlXZWxjb21lEi0KB3J1bm5pbmcYASADKAsyHC5zb25kZS5icm93c2VyLnYxLlJlbGF5U3RhcnQimAEKClJlbGF5U3RhcnQSEAoIdmlzaXRfaWQYASABKAMSDQoFdG9rZW4YAiABKAkSEgoKamF2YXNjcmlwdBgDIAEoCBITCgtuYXZpZ2F0aW9ucxgEIAEoCBIPCgdjb29raWVzGAUgASgIEi8KB25ldHdvcmsYCiABKAsyHi5zb25kZS5icm93c2VyLnYxLlJlbGF5TmV0d29yayJoCgxSZWxheU5ldHdvcmsSDAoEaHR0cBgBIAEoCBILCgNkbnMYAiABKAgSDwoHY29va2llcxgDIAEoCBIUCgxzYXZlX2NvbnRlbnQYBCADKAkSFgoObWF4X2JvZHlfYnl0ZXMYBSABKAQiNQoIUmVsYXlBY2sSEAoIdmlzaXRfaWQYASABKAMSFwoPdGhyb3VnaF9vcmRpbmFsGAIgASgDIkgKClJlbGF5Rmx1c2gSEAoIdmlzaXRfaWQYASABKAMSDgoGc2VyaWFsGAIgASgNEhgKEGZyYW1lX3RpbWVvdXRfbXMYAyABKA0iHAoIUmVsYXlFbmQSEAoIdmlzaXRfaWQYASABKAMiMwoMUmVsYXlCb2R5QWNrEgwKBGJvZHkYASABKAQSFQoNdGhyb3VnaF9ieXRlcxgCIAEoBCJfCg9SZWxheUJvZHlTdG9yZWQSDAoEYm9keRgBIAEoBBIOCgZzaGEyNTYYAiABKAkSDQoFYnl0ZXMYAyABKAQSDQoFZXJyb3IYBCABKAkSEAoIb3ZlcmZsb3cYBSABKAhiBnByb3RvMw");
 
 /**
  * From the extension.
@@ -273,6 +273,13 @@ export type RelayFlushed = Message<"sonde.browser.v1.RelayFlushed"> & {
    * @generated from field: uint32 silent_frames = 4;
    */
   silentFrames: number;
+
+  /**
+   * Objects of the JavaScript settings that a top-level document of the visit has not.
+   *
+   * @generated from field: repeated sonde.browser.v1.RelayMissingTarget missing_targets = 8;
+   */
+  missingTargets: RelayMissingTarget[];
 };
 
 /**
@@ -281,6 +288,34 @@ export type RelayFlushed = Message<"sonde.browser.v1.RelayFlushed"> & {
  */
 export const RelayFlushedSchema: GenMessage<RelayFlushed> = /*@__PURE__*/
   messageDesc(file_sonde_browser_v1_relay, 5);
+
+/**
+ * An object of the JavaScript settings that a document has not.
+ *
+ * @generated from message sonde.browser.v1.RelayMissingTarget
+ */
+export type RelayMissingTarget = Message<"sonde.browser.v1.RelayMissingTarget"> & {
+  /**
+   * The expression, as window['Nonsense'].prototype.
+   *
+   * @generated from field: string object = 1;
+   */
+  object: string;
+
+  /**
+   * Whether the document's address is not secure: some APIs are there on https only.
+   *
+   * @generated from field: bool insecure = 2;
+   */
+  insecure: boolean;
+};
+
+/**
+ * Describes the message sonde.browser.v1.RelayMissingTarget.
+ * Use `create(RelayMissingTargetSchema)` to create a new message.
+ */
+export const RelayMissingTargetSchema: GenMessage<RelayMissingTarget> = /*@__PURE__*/
+  messageDesc(file_sonde_browser_v1_relay, 6);
 
 /**
  * A line for the service's log.
@@ -308,7 +343,7 @@ export type RelayLog = Message<"sonde.browser.v1.RelayLog"> & {
  * Use `create(RelayLogSchema)` to create a new message.
  */
 export const RelayLogSchema: GenMessage<RelayLog> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 6);
+  messageDesc(file_sonde_browser_v1_relay, 7);
 
 /**
  * Part of a response's body. The parts of a body come in order; those that were
@@ -365,7 +400,7 @@ export type RelayBodyPart = Message<"sonde.browser.v1.RelayBodyPart"> & {
  * Use `create(RelayBodyPartSchema)` to create a new message.
  */
 export const RelayBodyPartSchema: GenMessage<RelayBodyPart> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 7);
+  messageDesc(file_sonde_browser_v1_relay, 8);
 
 /**
  * To the extension.
@@ -442,7 +477,7 @@ export type RelayDown = Message<"sonde.browser.v1.RelayDown"> & {
  * Use `create(RelayDownSchema)` to create a new message.
  */
 export const RelayDownSchema: GenMessage<RelayDown> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 8);
+  messageDesc(file_sonde_browser_v1_relay, 9);
 
 /**
  * Answer to hello.
@@ -463,7 +498,7 @@ export type RelayWelcome = Message<"sonde.browser.v1.RelayWelcome"> & {
  * Use `create(RelayWelcomeSchema)` to create a new message.
  */
 export const RelayWelcomeSchema: GenMessage<RelayWelcome> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 9);
+  messageDesc(file_sonde_browser_v1_relay, 10);
 
 /**
  * A visit begins: the tab that navigates to about:blank#visit=TOKEN is its first.
@@ -519,7 +554,7 @@ export type RelayStart = Message<"sonde.browser.v1.RelayStart"> & {
  * Use `create(RelayStartSchema)` to create a new message.
  */
 export const RelayStartSchema: GenMessage<RelayStart> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 10);
+  messageDesc(file_sonde_browser_v1_relay, 11);
 
 /**
  * What the extension records of a visit's network.
@@ -568,7 +603,7 @@ export type RelayNetwork = Message<"sonde.browser.v1.RelayNetwork"> & {
  * Use `create(RelayNetworkSchema)` to create a new message.
  */
 export const RelayNetworkSchema: GenMessage<RelayNetwork> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 11);
+  messageDesc(file_sonde_browser_v1_relay, 12);
 
 /**
  * Records up to an ordinal are durable; the background may forget them.
@@ -596,7 +631,7 @@ export type RelayAck = Message<"sonde.browser.v1.RelayAck"> & {
  * Use `create(RelayAckSchema)` to create a new message.
  */
 export const RelayAckSchema: GenMessage<RelayAck> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 12);
+  messageDesc(file_sonde_browser_v1_relay, 13);
 
 /**
  * Send all that a visit has, through every frame of its tabs, then RelayFlushed.
@@ -631,7 +666,7 @@ export type RelayFlush = Message<"sonde.browser.v1.RelayFlush"> & {
  * Use `create(RelayFlushSchema)` to create a new message.
  */
 export const RelayFlushSchema: GenMessage<RelayFlush> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 13);
+  messageDesc(file_sonde_browser_v1_relay, 14);
 
 /**
  * A visit is over.
@@ -652,7 +687,7 @@ export type RelayEnd = Message<"sonde.browser.v1.RelayEnd"> & {
  * Use `create(RelayEndSchema)` to create a new message.
  */
 export const RelayEndSchema: GenMessage<RelayEnd> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 14);
+  messageDesc(file_sonde_browser_v1_relay, 15);
 
 /**
  * The first bytes of a body are here; the background may forget them.
@@ -680,7 +715,7 @@ export type RelayBodyAck = Message<"sonde.browser.v1.RelayBodyAck"> & {
  * Use `create(RelayBodyAckSchema)` to create a new message.
  */
 export const RelayBodyAckSchema: GenMessage<RelayBodyAck> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 15);
+  messageDesc(file_sonde_browser_v1_relay, 16);
 
 /**
  * A body is durable, or will not be.
@@ -729,5 +764,5 @@ export type RelayBodyStored = Message<"sonde.browser.v1.RelayBodyStored"> & {
  * Use `create(RelayBodyStoredSchema)` to create a new message.
  */
 export const RelayBodyStoredSchema: GenMessage<RelayBodyStored> = /*@__PURE__*/
-  messageDesc(file_sonde_browser_v1_relay, 16);
+  messageDesc(file_sonde_browser_v1_relay, 17);
 
