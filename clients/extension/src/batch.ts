@@ -35,6 +35,8 @@ export const CALL_STACK = 2;
 /** Not a row of `javascript`. */
 export const NOT_A_ROW = 4;
 
+/** Frames of a whole stack; deeper ones are cut, and say so. */
+export const STACK_FRAMES = 500;
 /** UTF-16 units of one value or argument list; longer ones are cut, and say so. */
 export const VALUE_CAP = 2 * 1024 * 1024;
 

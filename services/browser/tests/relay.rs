@@ -305,9 +305,10 @@ async fn popups_belong_to_their_opener_and_late_records_to_none() {
         arrived.take(1, batch);
     }
     rig.relay.end_visit(1);
+    // When the second visit is ready, the end of the first has come through as well.
+    let other = rig.open(2).await;
     let late = "navigator.product; 'ok'";
     rig.until(&page, late).await;
-    let other = rig.open(2).await;
     let unattributed = loop {
         let batch = tokio::time::timeout_at(end, rig.batches.recv()).await.unwrap().unwrap();
         assert_ne!(batch.visit_id, 2);

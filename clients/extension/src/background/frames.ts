@@ -1,7 +1,7 @@
 // The frames of all tabs: one port each. Their batches become records, stamped with what the browser says of the frame.
 import {
-  COOKIE_STORE_DELETE, COOKIE_STORE_SET, COOKIE_STRING, LIMITED, MISSING, NOT_A_ROW, NOT_INSTRUMENTED, OPERATIONS, VALUE_CAP,
-  decodeBatch,
+  CALL_STACK, COOKIE_STORE_DELETE, COOKIE_STORE_SET, COOKIE_STRING, LIMITED, MISSING, NOT_A_ROW, NOT_INSTRUMENTED,
+  OPERATIONS, STACK_FRAMES, VALUE_CAP, decodeBatch,
 } from "../batch";
 import type { BatchRecord } from "../batch";
 import { FROM_BATCH, FROM_FLUSHED, FROM_REFUSED, FROM_STATE } from "../port";
@@ -11,6 +11,7 @@ import { cookieRow, parseCookie, parseStoreCall } from "./cookies";
 import { JavascriptEncoder } from "./javascript";
 import type { DocumentFacts } from "./javascript";
 import { recordBytes, unattributed } from "./rows";
+import { isCut } from "./stack";
 import type { Row } from "./rows";
 import { NO_VISIT } from "./streams";
 import type { Streams } from "./streams";
@@ -132,6 +133,9 @@ export class Frames {
     for (const record of records) {
       if (this.#report(owner, record)) continue;
       if ((record.flags & NOT_A_ROW) === 0) this.#call(frame, owner, record, ordinal++);
+      if ((record.flags & CALL_STACK) !== 0 && isCut(record.stack)) {
+        this.#other(owner, record.at, truncation("javascript", "call_stack", "stack_cap", 1, 0, STACK_FRAMES, record.symbol));
+      }
       if (record.cut > 0) this.#other(owner, record.at, truncation(tableOf(record), columnOf(record), "value_cap", 1, record.cut, VALUE_CAP, record.symbol));
       this.#cookie(frame, owner, record);
     }

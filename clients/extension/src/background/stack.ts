@@ -1,4 +1,5 @@
 // Call sites out of stacks, of both engines.
+import { STACK_FRAMES } from "../batch";
 
 export interface CallSite {
   readonly scriptUrl: string;
@@ -103,3 +104,7 @@ export const callStackText = (stack: string): string => {
   const start = stack.indexOf("    at ");
   return start < 0 ? stack.trimEnd() : stack.slice(start).split("\n").map((line) => line.trim().replace(/^at /, "")).join("\n");
 };
+
+/** Whether a stack was so deep that frames of it are missing. */
+export const isCut = (stack: string | undefined): boolean =>
+  stack !== undefined && stack.length > STACK_FRAMES && callStackText(stack).split("\n").length >= STACK_FRAMES;

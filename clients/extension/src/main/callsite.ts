@@ -2,16 +2,14 @@
 //
 // V8 formats a stack by the page's Error.prepareStackTrace and as deep as Error.stackTraceLimit says. When both are
 // plain data they are set aside for the moment; when they are not, the record is marked as tampered instead.
+import { STACK_FRAMES } from "../batch";
 import {
-  ErrorOf, captureStackTrace, descriptorOf, functionPrototype, hasOwn, indexOf, objectPrototype, prototypeOf,
+  ErrorOf, captureStackTrace, descriptorOf, functionPrototype, hasOwn, indexOf, lastIndexOf, objectPrototype, prototypeOf,
   reflectHas, slice,
 } from "./primordials";
 
-/** What the name of a worker's copy of this script begins with. */
-const WORKER_SOURCE = "sonde-";
 /** Frames above the call site may be natives, as Array.map. */
 const SHORT = 4;
-const LONG = 500;
 
 /** Set when the last stack could not be taken. */
 export const state = { __proto__: null, tampered: false };
@@ -39,7 +37,7 @@ export const callSite = (trap: unknown, long: boolean): string | null => {
   const limit = settings.stackTraceLimit;
   const prepare = prepared ? settings.prepareStackTrace : undefined;
   const held = holder();
-  settings.stackTraceLimit = long ? LONG : SHORT;
+  settings.stackTraceLimit = long ? STACK_FRAMES : SHORT;
   if (prepared) settings.prepareStackTrace = undefined;
   try {
     captureStackTrace(held, trap);
@@ -50,14 +48,17 @@ export const callSite = (trap: unknown, long: boolean): string | null => {
   }
 };
 
-/** The URL of this script, as frames have it. */
+/** The URL of this script, as frames have it: `    at name (url:line:column)`, or without a name. */
 const ourUrl = ((): string => {
   const held = holder();
   captureStackTrace?.(held, undefined);
-  const extension = indexOf(held.stack, "chrome-extension://");
-  if (extension >= 0) return slice(held.stack, extension, indexOf(held.stack, "main.js", extension) + 7);
-  const worker = indexOf(held.stack, WORKER_SOURCE);
-  return worker < 0 ? "chrome-extension://" : slice(held.stack, worker, indexOf(held.stack, ":", worker));
+  const { stack } = held;
+  const start = indexOf(stack, "\n    at ");
+  if (start < 0) return "chrome-extension://";
+  const end = indexOf(stack, "\n", start + 1);
+  const frame = slice(stack, start + 8, end < 0 ? stack.length : end);
+  const place = slice(frame, indexOf(frame, "(") + 1, lastIndexOf(frame, ":"));
+  return slice(place, 0, lastIndexOf(place, ":"));
 })();
 
 const nativeStackGetter = descriptorOf(new ErrorOf(), "stack")?.get;

@@ -40,6 +40,8 @@ export const preventDefault = uncurry(Event.prototype.preventDefault as (this: E
 export const stopImmediate = uncurry(Event.prototype.stopImmediatePropagation as (this: Event) => void);
 export const postMessage = uncurry(MessagePort.prototype.postMessage as (this: MessagePort, message: unknown) => void);
 export const slice = uncurry(String.prototype.slice as (this: string, start: number, end?: number) => string);
+export const lastIndexOf = uncurry(String.prototype.lastIndexOf as (this: string, text: string, from?: number) => number);
+export const isWellFormed = uncurry(String.prototype.isWellFormed as (this: string) => boolean);
 export const indexOf = uncurry(String.prototype.indexOf as (this: string, text: string, from?: number) => number);
 export const functionToString = Function.prototype.toString;
 export const hasOwn = uncurry(Object.prototype.hasOwnProperty as (this: object, key: PropertyKey) => boolean);
@@ -75,7 +77,11 @@ export const classNameOf = uncurry(required(ElementOf?.prototype, "className") a
 export const symbolDescription = uncurry(required(Symbol.prototype, "description") as (this: symbol) => string | undefined);
 export const port1Of = uncurry(required(MessageChannel.prototype, "port1") as (this: MessageChannel) => MessagePort);
 export const port2Of = uncurry(required(MessageChannel.prototype, "port2") as (this: MessageChannel) => MessagePort);
-export const microtask = queueMicrotask;
+/** At the end of the running task; to wait for what is no object asks nothing of the page's Promise. */
+export const microtask = async (run: () => void): Promise<void> => {
+  await null;
+  run();
+};
 export const setOnMessage = uncurry(
   descriptorOf(MessagePort.prototype, "onmessage")?.set as (this: MessagePort, handler: unknown) => void,
 );

@@ -5,7 +5,10 @@ import type { WorkerConfig } from "../config";
 import { install, noConstructors, settleConstructors } from "./install";
 import { Planner } from "./plan";
 import type { Plan } from "./plan";
-import { descriptorOf, hasOwn, microtask, reflectDefine } from "./primordials";
+import {
+  MessageChannelOf, descriptorOf, hasOwn, isWellFormed, microtask, port1Of, port2Of, postMessage, reflectDefine,
+  safeWeakMap, setOnMessage, slice, stringify,
+} from "./primordials";
 import { toStringProxy } from "./proxies";
 import type { Native } from "./proxies";
 import { emptyRaw, encode, microseconds } from "./raw";
@@ -16,6 +19,22 @@ import { Uses } from "./uses";
 /** A message out of a worker costs as much as ten records. */
 const BATCH = 256;
 const BATCH_UNITS = 1024 * 1024;
+
+/** A lone surrogate has no UTF-8: it is written as JSON writes it, as the background does for documents. */
+const plain = (text: string | null): string | null => {
+  if (text === null || isWellFormed(text)) return text;
+  let out = "";
+  for (let i = 0; i < text.length; i++) {
+    const unit = slice(text, i, i + 1);
+    const pair = slice(text, i, i + 2);
+    if (isWellFormed(unit)) out += unit;
+    else if (pair.length === 2 && isWellFormed(pair)) {
+      out += pair;
+      i++;
+    } else out += slice(stringify(unit), 1, -1);
+  }
+  return out;
+};
 
 /** Hands records over at the end of each task, or sooner when there are many: a worker may be ended at any moment. */
 class WorkerSink implements RecordSink {
@@ -43,13 +62,13 @@ class WorkerSink implements RecordSink {
   ): number {
     const raw = this.#raw;
     const at = this.#count;
-    raw.symbols[at] = symbol;
+    raw.symbols[at] = plain(symbol) ?? "";
     raw.operations[at] = operation;
     raw.flags[at] = flags;
     raw.times[at] = microseconds();
-    raw.stacks[at] = stack;
-    raw.values[at] = value;
-    raw.args[at] = args;
+    raw.stacks[at] = plain(stack);
+    raw.values[at] = plain(value);
+    raw.args[at] = plain(args);
     raw.cuts[at] = cut;
     this.#units += (value === null ? 0 : value.length) + (args === null ? 0 : args.length);
     this.#count = at + 1;
@@ -67,7 +86,7 @@ class WorkerSink implements RecordSink {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    microtask(this.#onMicrotask);
+    void microtask(this.#onMicrotask);
   }
 
   readonly #onMicrotask = (): void => {
@@ -101,10 +120,28 @@ const start = ({ targets, limit, binding }: WorkerConfig): void => {
       __proto__: null, value: toStringProxy(shared, toString.value as Native), writable: true, enumerable: false, configurable: true,
     } as PropertyDescriptor);
   }
-  const { plans } = new Planner(shared, globalThis).plan(targets);
-  const constructors = noConstructors();
-  for (let i = 0; i < plans.length; i++) install(shared, realm, plans[i] as Plan, constructors, false);
-  settleConstructors(globalThis, constructors);
+  const known = safeWeakMap<object, boolean>();
+  const instrument = (): void => {
+    const { plans } = new Planner(shared, globalThis).plan(targets);
+    const constructors = noConstructors();
+    for (let i = 0; i < plans.length; i++) {
+      const plan = plans[i] as Plan;
+      if (known.get(plan.owner) === undefined) install(shared, realm, plan, constructors, false);
+    }
+    for (let i = 0; i < plans.length; i++) known.set((plans[i] as Plan).owner, true);
+    settleConstructors(globalThis, constructors);
+  };
+  instrument();
+  // Chromium adds some interfaces (GPU, StorageManager, ...) only when the worker's script is about to run, and there is
+  // no place to stand between the two: their members are hooked with the first task after that script.
+  const later = new MessageChannelOf();
+  setOnMessage(port2Of(later), () => {
+    setOnMessage(port2Of(later), null);
+    instrument();
+  });
+  postMessage(port1Of(later), 0);
+  // Says that it is there.
+  send("");
 };
 
 start(JSON.parse(INLINED) as WorkerConfig);

@@ -72,8 +72,13 @@ impl Scripts {
         }
         let Instruments { javascript, cookies, navigations, http, dns, .. } = *instruments;
         let network = http || dns || cookies || !instruments.save_content.is_empty();
-        (javascript || navigations || network)
-            .then(|| Self { javascript, cookies, navigations, network, ..Self::calls(instruments) })
+        (javascript || navigations || network).then(|| Self {
+            javascript,
+            cookies,
+            navigations,
+            network,
+            ..Self::calls(instruments)
+        })
     }
 
     /// How calls are recorded: the same for all who do not record any, so that one browser serves them.

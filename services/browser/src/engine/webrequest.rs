@@ -62,7 +62,8 @@ mod tests {
         let of = |scripts, loaded| capabilities(scripts, loaded)["http.bodies"].clone();
         assert_eq!(of(Some(&scripts), true), "observed");
         assert_eq!(of(Some(&scripts), false), "unsupported");
-        assert_eq!(of(Some(&Scripts { network: false, ..scripts.clone() }), true), "off");
+        let others = Scripts { network: false, ..scripts.clone() };
+        assert_eq!(of(Some(&others), true), "off");
         assert_eq!(of(None, false), "off");
         assert_eq!(capabilities(Some(&scripts), true)["http.timings"], "unsupported");
     }

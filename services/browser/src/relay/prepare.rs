@@ -14,6 +14,8 @@ use sonde_proto::js_settings::JsSettings;
 const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
 /// The files that hold it.
 const INLINED: [&str; 3] = ["background.js", "isolated.js", "main.js"];
+/// Runs in workers, by the browser-service: not a file of the extension itself.
+const OF_WORKERS: &str = "worker.js";
 /// Files of one extension.
 const MOST_FILES: usize = 1000;
 
@@ -112,6 +114,9 @@ pub fn prepare_extension(
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
+        if name == OF_WORKERS {
+            continue;
+        }
         let to = target.join(relative);
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(at("create", parent))?;
@@ -196,7 +201,14 @@ fn inlined(
         return Err(foreign("it does not hold the marker of the configuration once"));
     }
     let ExtensionConfig {
-        port, javascript, cookies, navigations, network, javascript_limit: limit, testing, ..
+        port,
+        javascript,
+        cookies,
+        navigations,
+        network,
+        javascript_limit: limit,
+        testing,
+        ..
     } = *config;
     let secret = config.secret.as_str();
     let json = match name {

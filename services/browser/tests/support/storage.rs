@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::stream::BoxStream;
 use prost::Message;
-use sonde_proto::record::v1::RecordList;
+use sonde_proto::record::v1::{Record, RecordList};
 use sonde_proto::storage::v1::blob_service_server::{BlobService, BlobServiceServer};
 use sonde_proto::storage::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use sonde_proto::storage::v1::*;
@@ -22,6 +22,8 @@ pub struct Kept {
     /// Ordinals by visit and stream; a repeated one counts in `repeats`.
     pub ordinals: BTreeMap<(i64, u32), BTreeSet<i64>>,
     pub repeats: u64,
+    /// Records, once each.
+    pub records: Vec<Record>,
     pub batches: u64,
     pub seals: HashMap<i64, SealAttemptRequest>,
     /// Batches are taken and not acked.
@@ -111,10 +113,16 @@ impl MemoryStorage {
         assert_eq!(list.records.len(), count as usize);
         let mut repeats = 0;
         let ordinals = kept.ordinals.entry((visit_id, stream)).or_default();
-        for ordinal in first_ordinal..first_ordinal + i64::from(count) {
-            repeats += u64::from(!ordinals.insert(ordinal));
+        let mut fresh = Vec::new();
+        for (ordinal, record) in (first_ordinal..).zip(list.records) {
+            if ordinals.insert(ordinal) {
+                fresh.push(record);
+            } else {
+                repeats += 1;
+            }
         }
         let through_ordinal = (0..).take_while(|o| ordinals.contains(o)).last().unwrap_or(-1);
+        kept.records.extend(fresh);
         kept.repeats += repeats;
         (!kept.mute).then_some(IngestResponse { visit_id, stream, through_ordinal, refused: None })
     }

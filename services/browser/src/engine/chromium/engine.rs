@@ -16,6 +16,7 @@ use super::extension::{Extension, Prepared};
 use super::http::RequestIds;
 use super::launch::{self, ChromiumOptions};
 use super::visit::{self, Setups};
+use super::workers::HookSource;
 use crate::config::{Config, StartError};
 use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Scripts, Visit, VisitSetup};
 use crate::relay::locate_extension;
@@ -143,6 +144,13 @@ impl Chromium {
             },
             None => None,
         };
+        let worker_hooks = match (&spec.extension, &self.extension) {
+            (Some(scripts), Ok(source)) if scripts.javascript => {
+                let loaded = HookSource::load(source, scripts).await;
+                Some(loaded.map_err(|e| failed("preparing the instrument of workers", &e))?)
+            }
+            _ => None,
+        };
         let facts = self.facts(&browser, &spec, extension.as_ref());
         let missing = self.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
@@ -153,6 +161,7 @@ impl Chromium {
             browser: Mutex::new(Some(browser)),
             facts,
             setups,
+            worker_hooks,
             ids: RequestIds::default(),
         }))
     }
@@ -215,13 +224,8 @@ fn capabilities(scripts: Option<&Scripts>, extension: bool) -> BTreeMap<String, 
         "cookies.snapshots",
         "cookies.partitioned",
     ];
-    const UNSUPPORTED: &[&str] = &[
-        "cookies.changes",
-        "dns.addresses",
-        "dns.canonical_names",
-        "javascript.workers",
-        "navigations.window_sizes",
-    ];
+    const UNSUPPORTED: &[&str] =
+        &["cookies.changes", "dns.addresses", "dns.canonical_names", "navigations.window_sizes"];
     let state = |names: &[&str], state: &str| -> Vec<(String, String)> {
         names.iter().map(|n| ((*n).to_owned(), state.to_owned())).collect()
     };
@@ -233,7 +237,10 @@ fn capabilities(scripts: Option<&Scripts>, extension: bool) -> BTreeMap<String, 
     let all = [
         state(DEVTOOLS, "observed"),
         state(&["cookies.script"], by_extension(|s| s.cookies)),
-        state(&["javascript.calls", "javascript.callstacks"], by_extension(|s| s.javascript)),
+        state(
+            &["javascript.calls", "javascript.callstacks", "javascript.workers"],
+            by_extension(|s| s.javascript),
+        ),
         state(&["navigations"], by_extension(|s| s.navigations)),
         state(UNSUPPORTED, "unsupported"),
     ];
@@ -258,6 +265,8 @@ pub(super) struct Running {
     /// Or why there is none though it is needed.
     pub extension: Result<Extension, Option<String>>,
     pub setups: Setups,
+    /// For workers; `None` where no JavaScript is recorded.
+    pub worker_hooks: Option<HookSource>,
     pub ids: RequestIds,
     _run_dir: Arc<RunDir>,
 }

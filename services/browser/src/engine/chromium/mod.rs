@@ -8,5 +8,6 @@ pub mod http;
 pub mod launch;
 mod profile;
 mod visit;
+mod workers;
 
 pub use engine::Chromium;

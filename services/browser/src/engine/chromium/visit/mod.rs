@@ -29,10 +29,12 @@ use super::cdp::{
 use super::engine::{CALL, Running};
 use super::extension::Attendance;
 use super::http::{HttpTracker, JarCookie, snapshot_rows};
+use super::workers::{self, WorkerRecorder, Workers};
 use crate::attempt::fault;
 use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
 use crate::uplink::AttemptUplink;
 use recorder::{Order, Recorder, Traffic};
+use setups::Setup;
 pub(super) use setups::Setups;
 use warden::{PageState, Warden};
 
@@ -55,6 +57,7 @@ pub(super) struct ChromiumVisit {
     state: watch::Receiver<PageState>,
     traffic: Option<watch::Receiver<Traffic>>,
     recorder: Option<mpsc::Sender<Order>>,
+    workers: Option<Workers>,
     /// The extension records it.
     attendance: Option<Attendance>,
     uplink: AttemptUplink,
@@ -128,10 +131,15 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     let answer = call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
     let context = decoded::<ContextCreated>(&answer, "Target.createBrowserContext")?.browser_context_id;
     let http = recorder::config(&instruments, max_body_bytes, context.as_str());
-    browser.setups.insert(context.clone(), http.clone());
+    let hook = browser.worker_hooks.as_ref().filter(|_| instruments.javascript).map(|hooks| hooks.hook());
+    browser.setups.insert(context.clone(), Setup { http: http.clone(), workers: hook.clone() });
     let of_visit = || Filter::contexts([context.clone()]);
     let page_events = connection.subscribe(of_visit().methods(warden::METHODS.iter().copied()));
     let recorded_events = http.is_some().then(|| connection.subscribe_within(of_visit(), QUEUED));
+    let workers = hook.map(|hook| {
+        let wanted = of_visit().methods(workers::METHODS.iter().copied());
+        (hook, connection.subscribe_within(wanted, QUEUED))
+    });
     // All at once; their order is that of these lines.
     let no_downloads = json!({"behavior": "deny", "browserContextId": context});
     let denied = send("Browser.setDownloadBehavior", no_downloads)?;
@@ -154,6 +162,9 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     if let Some((config, events)) = http.zip(recorded_events) {
         visit.record(HttpTracker::new(config, browser.ids.clone()), events);
     }
+    if let Some((hook, events)) = workers {
+        visit.record_workers(hook, events);
+    }
     visit.cookies = instruments.cookies;
     if let Some(jar) = jar {
         let answer = jar.result(left(deadline)).await.map_err(|e| unprepared(&e))?;
@@ -161,17 +172,7 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         visit.snapshot(&jar.cookies, "visit-start").await.map_err(|e| e.failure())?;
     }
     if let Some(attendance) = attendance {
-        visit.progress.detail("waiting for the instruments");
-        let silent = |e| fault::instrument("not_ready", format!("the extension was not ready: {e}"));
-        let (tab_id, window_id) = attendance.ready(deadline).await.map_err(silent)?;
-        if let Some(orders) = &visit.recorder {
-            let tab = Order::SetTab { page: visit.target.clone(), tab_id, window_id };
-            orders
-                .send(tab)
-                .await
-                .map_err(|_| fault::instrument("not_ready", "the recorder ended at once"))?;
-        }
-        visit.attendance = Some(attendance);
+        visit.attend(attendance, deadline).await?;
     }
     if visit.recorder.is_some() || visit.attendance.is_some() {
         visit.ready_at_us = Some(wall_us());
@@ -207,6 +208,7 @@ impl ChromiumVisit {
             state: watch::channel(PageState::default()).1,
             traffic: None,
             recorder: None,
+            workers: None,
             attendance: None,
             uplink: means.uplink,
             progress: means.progress,
@@ -237,6 +239,38 @@ impl ChromiumVisit {
         self.recorder = Some(orders);
         self.traffic = Some(seen);
         self._tasks.push(AbortOnDropHandle::new(tokio::spawn(recorder.run())));
+    }
+
+    /// Waits until the extension is ready for the visit.
+    async fn attend(&mut self, attendance: Attendance, deadline: Instant) -> Result<(), Failure> {
+        self.progress.detail("waiting for the instruments");
+        let silent = |e| fault::instrument("not_ready", format!("the extension was not ready: {e}"));
+        let (tab_id, window_id) = attendance.ready(deadline).await.map_err(silent)?;
+        if let Some(workers) = &self.workers {
+            workers.set_tab(tab_id).await;
+        }
+        if let Some(orders) = &self.recorder {
+            let tab = Order::SetTab { page: self.target.clone(), tab_id, window_id };
+            orders
+                .send(tab)
+                .await
+                .map_err(|_| fault::instrument("not_ready", "the recorder ended at once"))?;
+        }
+        self.attendance = Some(attendance);
+        Ok(())
+    }
+
+    fn record_workers(&mut self, hook: workers::Hook, events: super::cdp::Subscription) {
+        let state = self.state.clone();
+        let recorder = WorkerRecorder {
+            connection: self.browser.connection.clone(),
+            events,
+            hook,
+            uplink: self.uplink.clone(),
+            main: self.target.clone(),
+            page_url: Box::new(move || state.borrow().url.clone()),
+        };
+        self.workers = Some(Workers::start(recorder, self.context.clone()));
     }
 
     async fn snapshot(&self, jar: &[JarCookie], cause: &str) -> Result<(), crate::uplink::UplinkError> {
@@ -304,9 +338,16 @@ impl ChromiumVisit {
                 false => ending.incomplete_reason = "crashed".to_owned(),
             }
         }
+        if let Some(workers) = self.workers.take() {
+            self.progress.detail("waiting for the workers");
+            let silent = if self.stuck { SILENT_STUCK } else { HAND_OVER };
+            ending.devtools = Some(workers.finish(silent, deadline).await);
+        }
         let Some(orders) = self.recorder.take() else { return ending };
         self.progress.detail("waiting for the network's recorder");
-        ending.devtools = Some(self.finish_recorder(orders, deadline).await);
+        let network = self.finish_recorder(orders, deadline).await;
+        let suspects = [ending.devtools.unwrap_or_default(), network];
+        ending.devtools = Some(suspects.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("; "));
         ending
     }
 

@@ -7,15 +7,25 @@ use serde_json::json;
 
 use crate::engine::chromium::cdp::{ContextId, RawCommand, SessionInfo};
 use crate::engine::chromium::http::{self, HttpConfig};
+use crate::engine::chromium::workers::Hook;
+
+/// What the targets of one visit are told.
+#[derive(Clone, Default)]
+pub(in crate::engine::chromium) struct Setup {
+    /// `None`: without the network instruments.
+    pub http: Option<HttpConfig>,
+    /// `None`: without the JavaScript instrument.
+    pub workers: Option<Hook>,
+}
 
 /// The set-ups of the visits that run on a browser. Clones share them.
 #[derive(Clone, Default)]
-pub(in crate::engine::chromium) struct Setups(Arc<Mutex<HashMap<ContextId, Option<HttpConfig>>>>);
+pub(in crate::engine::chromium) struct Setups(Arc<Mutex<HashMap<ContextId, Setup>>>);
 
 impl Setups {
-    /// From now on targets of this context are set up so; `None`: without the network instruments.
-    pub fn insert(&self, context: ContextId, http: Option<HttpConfig>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(context, http);
+    /// From now on targets of this context are set up so.
+    pub fn insert(&self, context: ContextId, setup: Setup) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(context, setup);
     }
 
     pub fn remove(&self, context: &ContextId) {
@@ -25,8 +35,8 @@ impl Setups {
     /// Called on the connection's reading task for every new session.
     pub fn commands(&self, info: &SessionInfo) -> Vec<RawCommand> {
         let setups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(http) = info.context_id.as_ref().and_then(|c| setups.get(c)) else { return Vec::new() };
-        let mut commands = match (http, &*info.kind) {
+        let Some(setup) = info.context_id.as_ref().and_then(|c| setups.get(c)) else { return Vec::new() };
+        let mut commands = match (&setup.http, &*info.kind) {
             (Some(config), kind) => http::setup_commands(kind, config),
             (None, "page") => vec![RawCommand::new("Page.enable", json!({}))],
             (None, _) => Vec::new(),
@@ -35,6 +45,9 @@ impl Setups {
             // Crashes of its renderer, and no chooser that waits for a user.
             commands.push(RawCommand::new("Inspector.enable", json!({})));
             commands.push(RawCommand::new("Page.setInterceptFileChooserDialog", json!({"enabled": true})));
+        }
+        if let Some(hook) = &setup.workers {
+            commands.extend(hook.commands(info));
         }
         commands
     }

@@ -41,14 +41,14 @@ export type JavascriptCall = Message<"sonde.record.v1.JavascriptCall"> & {
   windowId?: bigint | undefined;
 
   /**
-   * Tab of the frame.
+   * Tab of the frame; -1 for a worker of no one tab (shared, service).
    *
    * @generated from field: int64 tab_id = 4;
    */
   tabId: bigint;
 
   /**
-   * Frame within the tab: 0 is the top frame.
+   * Frame within the tab: 0 is the top frame, -1 a worker.
    *
    * @generated from field: int64 frame_id = 5;
    */
@@ -90,7 +90,7 @@ export type JavascriptCall = Message<"sonde.record.v1.JavascriptCall"> & {
   scriptLocEval?: string | undefined;
 
   /**
-   * URL of the frame's document.
+   * URL of the frame's document, or of the worker's script.
    *
    * @generated from field: optional string document_url = 11;
    */

@@ -1,0 +1,121 @@
+//! The JavaScript instrument in workers of every kind, where no extension reaches.
+//!
+//! A new worker waits for its debugger: before it runs its first statement it gets a function that takes text out
+//! (`Runtime.addBinding`) and the page-world hooks of the extension (`worker.js`), which take that function away from
+//! the global object and wrap what the settings name. Batches come as events on the worker's session, in the order of
+//! its calls, and become rows of `javascript` on the DevTools stream. Worklets are not covered.
+
+mod batch;
+mod call_site;
+mod recorder;
+mod rows;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::Rng;
+use serde_json::json;
+use sonde_proto::FieldErrors;
+use sonde_proto::js_settings::JsSettings;
+
+use super::cdp::{RawCommand, SessionInfo, TargetId};
+use crate::engine::Scripts;
+pub(super) use recorder::{METHODS, WorkerRecorder, Workers};
+
+/// The marker that the configuration takes the place of, quotes included.
+const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
+const FILE: &str = "worker.js";
+/// Workers of a visit whose hooks are remembered.
+const REMEMBERED: usize = 4096;
+
+/// Why there are no hooks for workers.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HookError {
+    #[error("cannot read {FILE} of the extension: {0}; build the extension again")]
+    Read(std::io::Error),
+    #[error("{FILE} does not hold the marker of the configuration once; build the extension again")]
+    Foreign,
+    #[error("the JavaScript settings are wrong: {0}")]
+    Settings(#[from] FieldErrors),
+}
+
+fn word() -> String {
+    let letters = rand::rng().sample_iter(rand::distr::Alphanumeric).take(24).map(char::from);
+    // A name begins with a letter.
+    std::iter::once('b').chain(letters).collect()
+}
+
+/// The hooks of one browser process.
+pub(super) struct HookSource {
+    script: String,
+    settings: JsSettings,
+    limit: u32,
+}
+
+impl HookSource {
+    /// `extension`: the directory of the built extension.
+    pub async fn load(extension: &Path, scripts: &Scripts) -> Result<Self, HookError> {
+        let script = tokio::fs::read_to_string(extension.join(FILE)).await.map_err(HookError::Read)?;
+        if script.matches(MARKER).count() != 1 {
+            return Err(HookError::Foreign);
+        }
+        let settings = JsSettings::parse(&scripts.javascript_settings)?;
+        Ok(Self { script, settings, limit: scripts.javascript_limit })
+    }
+
+    /// The hooks of one visit.
+    pub fn hook(&self) -> Hook {
+        let binding = word();
+        let config = json!({
+            "targets": self.settings.for_extension(),
+            "limit": self.limit,
+            "binding": binding,
+        });
+        // A JSON string is a JavaScript string literal.
+        let literal = json!(config.to_string()).to_string();
+        let script = self.script.replacen(MARKER, &literal, 1);
+        let expression = format!("{script}\n//# sourceURL={}", word());
+        Hook(Arc::new(Shared { binding, expression, limit: self.limit, hooked: Mutex::default() }))
+    }
+}
+
+/// The hooks of one visit. Clones share them.
+#[derive(Clone)]
+pub(super) struct Hook(Arc<Shared>);
+
+struct Shared {
+    binding: String,
+    expression: String,
+    limit: u32,
+    /// Workers that have them, whichever session they came by.
+    hooked: Mutex<HashSet<TargetId>>,
+}
+
+/// Whether a session is that of a worker with a global scope of its own.
+fn is_worker(kind: &str) -> bool {
+    matches!(kind, "worker" | "shared_worker" | "service_worker")
+}
+
+impl Hook {
+    /// What a new session is told before its target runs.
+    pub fn commands(&self, info: &SessionInfo) -> Vec<RawCommand> {
+        if !is_worker(&info.kind) {
+            return Vec::new();
+        }
+        let mut hooked = self.0.hooked.lock().unwrap_or_else(PoisonError::into_inner);
+        if hooked.len() >= REMEMBERED {
+            hooked.clear();
+        }
+        // A second session on a worker only has to hear what the hooks say: their function is theirs already.
+        let again = format!("delete globalThis.{}", self.0.binding);
+        let expression = if hooked.insert(info.target_id.clone()) { &self.0.expression } else { &again };
+        vec![
+            RawCommand::new("Runtime.addBinding", json!({"name": self.0.binding})),
+            RawCommand::new("Runtime.evaluate", json!({"expression": expression, "silent": true})),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;
