@@ -255,7 +255,7 @@ async fn rows_are_read_from_sqlite_by_the_token_of_the_visit() {
          CREATE TABLE http_responses(visit_id INTEGER, url TEXT, response_status INTEGER);
          CREATE TABLE http_redirects(visit_id INTEGER, old_request_url TEXT, new_request_url TEXT, response_status INTEGER);
          CREATE TABLE javascript(visit_id INTEGER, symbol TEXT, operation TEXT);
-         CREATE TABLE javascript_cookies(visit_id INTEGER, name TEXT, host TEXT, record_type TEXT, change_cause TEXT);
+         CREATE TABLE javascript_cookies(visit_id INTEGER, name TEXT, host TEXT, record_type TEXT, change_cause TEXT, source TEXT);
          INSERT INTO site_visits VALUES (9007199254740991, '{old}'), (2, 'http://site-0.localhost/?v=t2');
          INSERT INTO http_requests VALUES (9007199254740991, 1, '{old}', 'GET'), (9007199254740991, 1, '{new}', 'GET'),
            (9007199254740991, 2, '{new}', 'GET'), (2, 1, '{new}', 'GET');
@@ -263,8 +263,9 @@ async fn rows_are_read_from_sqlite_by_the_token_of_the_visit() {
          INSERT INTO http_responses VALUES (9007199254740991, '{new}', 200);
          INSERT INTO http_redirects VALUES (9007199254740991, '{old}', '{new}', 302), (9007199254740991, 'a', 'b', 0);
          INSERT INTO javascript VALUES (9007199254740991, 'window.name', 'get'), (9007199254740991, 'window.name', 'get');
-         INSERT INTO javascript_cookies VALUES (9007199254740991, 'c', '.h', 'deleted', 'overwrite'),
-           (9007199254740991, 'c', '.h', 'added-or-changed', 'explicit');"
+         INSERT INTO javascript_cookies VALUES (9007199254740991, 'c', '.h', 'deleted', 'overwrite', 'http'),
+           (9007199254740991, 'c', '.h', 'added-or-changed', 'explicit', 'http'),
+           (9007199254740991, 'c', '.h', 'added-or-changed', 'explicit', 'jar');"
     ))
     .unwrap();
     let read = sqlite::read_from(&db, "t").unwrap();
