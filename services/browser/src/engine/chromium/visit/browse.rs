@@ -14,9 +14,15 @@ use super::page::NotLoaded;
 use super::{ChromiumVisit, left};
 use crate::attempt::{links, or};
 use crate::engine::CommandReport;
+use crate::engine::chromium::cdp::CallError;
 
 /// Links that a page may offer us.
 const LINKS: usize = 2000;
+
+/// Documents asked, one after the other, while a page goes from one to the next.
+const DOCUMENTS: u32 = 10;
+/// What DevTools answer when a context is no longer there ("Cannot find context with specified id").
+const WORLD_GONE: i64 = -32000;
 
 /// Absolute URLs of the links that a user could see and click.
 const VISIBLE_LINKS: &str = r"(() => {
@@ -103,12 +109,32 @@ impl ChromiumVisit {
         Ok(found)
     }
 
-    /// Evaluates in a world of its own, which the page cannot see or reach.
+    /// Evaluates in a world of its own, which the page cannot see or reach. A page that goes elsewhere meanwhile
+    /// takes the world with it: then the document that came instead is asked.
     pub(super) async fn isolated(
         &self,
         expression: &str,
         deadline: Instant,
     ) -> Result<serde_json::Value, NotLoaded> {
+        let mut documents = 1;
+        loop {
+            match self.isolated_once(expression, deadline).await {
+                Err(CallError::Protocol { code: WORLD_GONE, message, .. })
+                    if documents < DOCUMENTS && Instant::now() < deadline =>
+                {
+                    tracing::debug!(message, documents, "the page went elsewhere");
+                    documents += 1;
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    async fn isolated_once(
+        &self,
+        expression: &str,
+        deadline: Instant,
+    ) -> Result<serde_json::Value, CallError> {
         let world = json!({"frameId": self.target, "worldName": "sonde"});
         let world = self.page("Page.createIsolatedWorld", world, deadline).await?;
         let world: serde_json::Value = world.decode().unwrap_or_default();
