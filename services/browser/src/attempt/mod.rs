@@ -1,6 +1,7 @@
 //! One attempt of a visit: what comes next, by when, and how it ends.
 //!
-//! [`machine::Machine`] decides and is pure; [`run`] does what it says, on any engine; its teller says so to all who want to know.
+//! [`machine::Machine`] decides and is pure; [`run`] does what it says, on any engine; its teller says so to all
+//! who want to know.
 
 pub mod fault;
 mod limits;

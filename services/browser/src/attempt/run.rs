@@ -82,9 +82,8 @@ pub async fn run(job: Job) {
     let (machine, mut action) = Machine::start(plan, now());
     let teller = Teller::new(machine, details, reports, uplink.clone(), context.clone());
     let mut running = Running {
-        instrumented: is_instrumented(&instruments),
         setup: VisitSetup {
-            uplink: uplink.clone(),
+            uplink,
             instruments,
             site_url,
             max_body_bytes,
@@ -92,7 +91,6 @@ pub async fn run(job: Job) {
             progress,
         },
         context,
-        uplink,
         control,
         browser,
         teller,
@@ -112,8 +110,6 @@ struct Running {
     context: AttemptContext,
     /// Its deadline is that of the preparation.
     setup: VisitSetup,
-    instrumented: bool,
-    uplink: AttemptUplink,
     control: Control,
     browser: watch::Receiver<Supply>,
     teller: Teller,
@@ -129,7 +125,9 @@ impl Running {
         Some(match action {
             Action::Prepare { deadline } => self.prepare(deadline).await,
             Action::Run { index, command, deadline } => self.command(index, &command, deadline).await,
-            Action::AwaitStep { deadline } => await_step(&mut self.control, &self.uplink, deadline).await,
+            Action::AwaitStep { deadline } => {
+                await_step(&mut self.control, &self.setup.uplink, deadline).await
+            }
             Action::Flush { deadline } => self.flush(deadline).await,
             Action::Seal { outcome, incomplete_reason, ending, deadline } => {
                 let parts = SealParts {
@@ -150,7 +148,8 @@ impl Running {
         let setup = VisitSetup { deadline, ..self.setup.clone() };
         let preparing = prepare(&self.context, self.browser.clone(), setup, &mut self.fate);
         let last = deadline + OVERTIME;
-        let prepared = self.teller.unless_interrupted(&mut self.control, &self.uplink, last, preparing).await;
+        let prepared =
+            self.teller.unless_interrupted(&mut self.control, &self.setup.uplink, last, preparing).await;
         // Whatever was opened on the browser by the time of a failure was dropped, not taken down.
         match prepared {
             Ok(Ok(ready)) => {
@@ -173,7 +172,7 @@ impl Running {
         let page = self.visit.as_mut().expect("commands come after the preparation");
         let running = page.run(index, command, deadline);
         let last = deadline + OVERTIME;
-        match self.teller.unless_interrupted(&mut self.control, &self.uplink, last, running).await {
+        match self.teller.unless_interrupted(&mut self.control, &self.setup.uplink, last, running).await {
             Ok(report) => Event::CommandEnded(report),
             Err(why) => {
                 if matches!(why, Interrupt::Hung | Interrupt::BrowserGone(_)) {
@@ -186,7 +185,7 @@ impl Running {
 
     async fn flush(&mut self, deadline: Instant) -> Event {
         let (ending, failure) = self.teller.flush(self.visit.as_deref_mut(), deadline).await;
-        if !self.instrumented {
+        if !is_instrumented(&self.setup.instruments) {
             // Nothing of it can be lost any more: the seal need not be waited for.
             self.dispose();
         }
@@ -194,7 +193,7 @@ impl Running {
     }
 
     async fn seal(&mut self, parts: SealParts, deadline: Instant) -> Event {
-        match self.uplink.seal(parts, deadline).await {
+        match self.setup.uplink.seal(parts, deadline).await {
             Ok(seal) => Event::Sealed(seal),
             Err(error) => {
                 tracing::error!(visit_id = self.context.visit_id, %error, "an attempt could not be sealed");
