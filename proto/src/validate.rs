@@ -4,7 +4,8 @@ use std::{fmt, time::Duration};
 
 use crate::js_settings::JsSettings;
 use crate::visit::v1::{
-    BrowserKind, BrowserSpec, Command, CommandSequence, Instruments, VisitLimits, command::Step,
+    BrowserKind, BrowserSpec, Command, CommandSequence, Instruments, ThirdPartyCookies, VisitLimits,
+    command::Step,
 };
 
 /// One wrong field.
@@ -279,8 +280,9 @@ pub fn validate_setup(
 }
 
 fn browser_errors(b: &BrowserSpec, errors: &mut FieldErrors) {
-    if b.kind() == BrowserKind::Firefox {
-        errors.push("browser.kind", "firefox is not there yet: use chromium");
+    if b.kind() != BrowserKind::Firefox && b.third_party_cookies() == ThirdPartyCookies::FromVisited {
+        errors
+            .push("browser.third_party_cookies", "from_visited is a policy of Firefox: use always or never");
     }
     for (path, value, least, most) in [
         ("browser.window_width", b.window_width, 200, 7680),

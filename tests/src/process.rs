@@ -61,9 +61,11 @@ impl Process {
         program.rsplit('/').next().unwrap_or(program)
     }
 
-    /// Whether this is the main process of a Chromium of ours.
+    /// Whether this is the main process of a browser of ours.
     pub fn is_browser(&self) -> bool {
-        self.command.contains("--remote-debugging-pipe") && !self.command.contains(" --type=")
+        let chromium = self.command.contains("--remote-debugging-pipe") && !self.command.contains(" --type=");
+        let firefox = self.command.contains("--marionette") && !self.command.contains("-contentproc");
+        chromium || (firefox && !self.command.contains("--connect-existing"))
     }
 
     pub(crate) fn environment_has(&self, entry: &str) -> bool {

@@ -88,7 +88,7 @@ impl Browsers {
         let outgoing = tokio_stream::wrappers::ReceiverStream::new(waiting);
         let answers = BrowserServiceClient::new(self.channel.clone()).session(outgoing).await;
         let answers = answers.expect("the service takes sessions").into_inner();
-        Slot { slot, requests, answers, visits: 0 }
+        Slot { slot, requests, answers, visits: 0, browser: BrowserSpec::default() }
     }
 }
 
@@ -98,6 +98,8 @@ pub struct Slot {
     requests: mpsc::Sender<SessionRequest>,
     answers: Streaming<SessionResponse>,
     visits: i64,
+    /// What the next visits run on.
+    pub browser: BrowserSpec,
 }
 
 impl Slot {
@@ -131,7 +133,7 @@ impl Slot {
         let run = Run {
             attempt: Some(attempt),
             sequence: Some(CommandSequence { url: url.to_owned(), commands }),
-            browser: Some(BrowserSpec::default()),
+            browser: Some(self.browser.clone()),
             instruments: Some(instruments),
             limits: Some(VisitLimits::default()),
             lease: Some(prost_types::Duration { seconds: 600, nanos: 0 }),

@@ -48,16 +48,19 @@ pub struct ConfigArgs {
     pub log: String,
 }
 
-/// The browsers of embedded services.
+/// The browsers of visits and of embedded services.
 #[derive(Clone, Debug, Default, Parser)]
 pub struct BrowserArgs {
+    /// The browser to visit with
+    #[arg(long = "browser", value_enum, default_value_t = BrowserArg::Chromium, value_name = "KIND")]
+    pub kind: BrowserArg,
     /// Browsers that run at once [default: 1.25 per core]
     #[arg(long, short = 'n', value_name = "N")]
     pub browsers: Option<u32>,
     /// Run Chromium without its sandbox (needed as root); recorded in provenance
     #[arg(long)]
     pub no_sandbox: bool,
-    /// The Chromium to run [default: searched in the usual places]
+    /// The program of the browser to run [default: searched in the usual places]
     #[arg(long, value_name = "FILE")]
     pub executable: Option<PathBuf>,
 }
@@ -65,6 +68,9 @@ pub struct BrowserArgs {
 /// What every visit does.
 #[derive(Clone, Debug, Parser)]
 pub struct VisitSetup {
+    /// Show the browser's windows (needs a display)
+    #[arg(long)]
+    pub headed: bool,
     /// What to record: all, none, or a list of http, cookies, javascript, navigations
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub instruments: String,
@@ -131,6 +137,15 @@ pub enum IsolationArg {
 pub enum ThirdParty {
     Always,
     Never,
+    /// Of sites that have cookies as first parties (Firefox)
+    FromVisited,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BrowserArg {
+    #[default]
+    Chromium,
+    Firefox,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -76,7 +76,7 @@ fn fixture_urls(site: &Site) -> Vec<String> {
 fn spec(args: &CrawlArgs) -> Result<CrawlSpec, CliError> {
     Ok(CrawlSpec {
         name: args.name.clone(),
-        browser: Some(flags::browser(&args.setup)),
+        browser: Some(flags::browser(&args.setup, args.browser.kind)),
         instruments: Some(flags::instruments(&args.setup)?),
         commands: flags::commands(&args.setup),
         retry: Some(RetryPolicy { max_retries: Some(args.retries), ..RetryPolicy::default() }),

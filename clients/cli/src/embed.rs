@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
-use sonde_browser::Browsers;
+use sonde_browser::engine::firefox;
+use sonde_browser::{Browsers, PrestartKind};
 use sonde_coordinator::Coordinator;
 use sonde_runtime::config::{self, ConfigError, Loaded, Override};
 use sonde_runtime::endpoint::{Endpoint, Inproc, Listener, connect};
@@ -14,7 +15,7 @@ use sonde_storage::Storage;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::args::{BrowserArgs, ConfigArgs};
+use crate::args::{BrowserArg, BrowserArgs, ConfigArgs};
 use crate::exit::CliError;
 
 /// The effective configuration of all three.
@@ -86,8 +87,15 @@ pub fn overrides(browser: &BrowserArgs, args: &ConfigArgs) -> Result<Vec<Overrid
     if browser.no_sandbox {
         all.push(Override::new("--no-sandbox", "browser.no_sandbox", "true"));
     }
+    let program = match browser.kind {
+        BrowserArg::Chromium => "browser.executable",
+        BrowserArg::Firefox => {
+            all.push(Override::new("--browser", "browser.prestart_kind", "firefox".to_owned()));
+            "browser.firefox_executable"
+        }
+    };
     if let Some(path) = &browser.executable {
-        all.push(Override::new("--executable", "browser.executable", path.display().to_string()));
+        all.push(Override::new("--executable", program, path.display().to_string()));
     }
     Ok(all)
 }
@@ -136,6 +144,12 @@ impl Embedded {
     pub async fn start(settings: Settings, log: &str) -> Result<Self, CliError> {
         telemetry::init(&Telemetry { level: log.to_owned(), ..Telemetry::default() })
             .map_err(|e| CliError::Input(e.to_string()))?;
+        let browsers = &settings.browser.value;
+        if browsers.prestart_kind == PrestartKind::Firefox {
+            // Otherwise the visits would wait for a browser that no service has.
+            firefox::locate(browsers.firefox_executable.as_deref(), browsers.geckodriver.as_deref())
+                .map_err(|e| CliError::Input(e.to_string()))?;
+        }
         let inproc = Inproc::new();
         let [storage_at, browser_at, coordinator_at] = NAMES.map(|n| Endpoint::Inproc(n.to_owned()));
         let failed = |e: &dyn std::fmt::Display| CliError::Service(e.to_string());

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use sonde_proto::js_settings::{COLLECTIONS, JsSettings};
 use sonde_proto::visit::v1::{
-    BrowseCommand, BrowserSpec, Command, DumpPageSourceCommand, GetCommand, Instruments, Isolation,
-    LoadPolicy, ScreenshotCommand, ThirdPartyCookies, command::Step,
+    BrowseCommand, BrowserKind, BrowserSpec, Command, DumpPageSourceCommand, GetCommand, Instruments,
+    Isolation, LoadPolicy, ScreenshotCommand, ThirdPartyCookies, command::Step,
 };
 
-use crate::args::{IsolationArg, Load, ThirdParty, VisitSetup};
+use crate::args::{BrowserArg, IsolationArg, Load, ThirdParty, VisitSetup};
 use crate::exit::CliError;
 
 /// A std duration as the contract's.
@@ -84,8 +84,16 @@ fn javascript_settings(given: &str) -> Result<String, CliError> {
     }
 }
 
+/// The kind of a browser.
+pub fn of_kind(kind: BrowserArg) -> BrowserKind {
+    match kind {
+        BrowserArg::Chromium => BrowserKind::Chromium,
+        BrowserArg::Firefox => BrowserKind::Firefox,
+    }
+}
+
 /// The browser to run on.
-pub fn browser(setup: &VisitSetup) -> BrowserSpec {
+pub fn browser(setup: &VisitSetup, kind: BrowserArg) -> BrowserSpec {
     let isolation = match setup.isolation {
         IsolationArg::Context => Isolation::Context,
         IsolationArg::Process => Isolation::Process,
@@ -93,8 +101,11 @@ pub fn browser(setup: &VisitSetup) -> BrowserSpec {
     let third_party = match setup.third_party_cookies {
         ThirdParty::Always => ThirdPartyCookies::Always,
         ThirdParty::Never => ThirdPartyCookies::Never,
+        ThirdParty::FromVisited => ThirdPartyCookies::FromVisited,
     };
     BrowserSpec {
+        kind: of_kind(kind).into(),
+        headed: setup.headed,
         isolation: isolation.into(),
         third_party_cookies: third_party.into(),
         ..BrowserSpec::default()

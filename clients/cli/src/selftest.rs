@@ -10,7 +10,7 @@ use sonde_proto::coordinator::v1::{
     drive_request, drive_response,
 };
 use sonde_proto::visit::v1::{
-    Command, GetCommand, Instruments, LoadPolicy, Outcome, SleepCommand, command::Step,
+    BrowserSpec, Command, GetCommand, Instruments, LoadPolicy, Outcome, SleepCommand, command::Step,
 };
 use sonde_runtime::clock::Mono;
 use sonde_runtime::signals::Shutdown;
@@ -20,10 +20,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use crate::args::SelftestArgs;
+use crate::args::{BrowserArg, SelftestArgs};
 use crate::embed::{Embedded, Settings};
 use crate::exit::{CliError, EXIT_FAILED, EXIT_INTERRUPTED};
-use crate::flags::proto_duration;
+use crate::flags::{self, proto_duration};
 use crate::format::span;
 use crate::report::table;
 
@@ -83,7 +83,7 @@ async fn runs(
     let mut failed = 0;
     for run in 1..=args.runs {
         let began = Mono::now();
-        let report = one_run(run, pages, slots, services).await?;
+        let report = one_run(run, args.browser.kind, pages, slots, services).await?;
         let exact = report.is_exact();
         failed += u32::from(!exact);
         if run == args.runs || !exact {
@@ -102,6 +102,7 @@ async fn runs(
 /// Visits all pages once, as many at a time as there are browsers.
 async fn one_run(
     run: u32,
+    kind: BrowserArg,
     pages: &[&'static Page],
     slots: usize,
     services: &Embedded,
@@ -118,7 +119,7 @@ async fn one_run(
             let (site, channel) = (site.clone(), services.coordinator.clone());
             running.spawn(async move {
                 let token = format!("run{run}-{}", page.name);
-                let outcome = drive(&channel, &site, page, &token).await;
+                let outcome = drive(&channel, kind, &site, page, &token).await;
                 (page, token, outcome)
             });
         }
@@ -132,11 +133,18 @@ async fn one_run(
 }
 
 /// Loads one page on a driven browser, waits until it reports that it is done, and ends the visit.
-async fn drive(channel: &Channel, site: &Site, page: &Page, token: &str) -> Result<(), String> {
+async fn drive(
+    channel: &Channel,
+    kind: BrowserArg,
+    site: &Site,
+    page: &Page,
+    token: &str,
+) -> Result<(), String> {
     let url = page.url(site, token, "");
     let (sender, receiver) = mpsc::channel(4);
     let start = DriveStart {
         url: url.clone(),
+        browser: Some(BrowserSpec { kind: flags::of_kind(kind).into(), ..BrowserSpec::default() }),
         instruments: Some(Instruments {
             http: true,
             cookies: true,

@@ -23,7 +23,7 @@ pub async fn run(mut args: VisitArgs) -> Result<u8, CliError> {
     }
     let request = RunVisitRequest {
         sequence: Some(CommandSequence { url: args.url.clone(), commands: flags::commands(&args.setup) }),
-        browser: Some(flags::browser(&args.setup)),
+        browser: Some(flags::browser(&args.setup, args.browser.kind)),
         instruments: Some(flags::instruments(&args.setup)?),
         ..RunVisitRequest::default()
     };

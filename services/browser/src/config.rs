@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sonde_proto::visit::v1::BrowserKind;
 use sonde_runtime::endpoint::Endpoint;
 
 /// How a browser-service is set up. In the environment: `SONDE_BROWSER__SLOTS=4`.
@@ -18,6 +19,11 @@ pub struct Config {
     pub slots: u32,
     /// Chromium; unset: the first one found.
     pub executable: Option<PathBuf>,
+    /// Firefox; unset: firefox-esr or firefox, where Debian has them or in `PATH`.
+    pub firefox_executable: Option<PathBuf>,
+    /// geckodriver, which Firefox is driven through; unset: looked for in `PATH`, where cargo installs, and in the cache
+    /// of `./x`.
+    pub geckodriver: Option<PathBuf>,
     /// Runs Chromium without its sandbox: needed as root, and recorded in every crawl's provenance.
     pub no_sandbox: bool,
     /// The built extension; unset: looked for beside the program and in the checkout. Visits that need it
@@ -27,6 +33,8 @@ pub struct Config {
     pub run_dir: Option<PathBuf>,
     /// Which browser is started when a slot is opened, before its first visit.
     pub prestart: Prestart,
+    /// Its kind.
+    pub prestart_kind: PrestartKind,
     /// Visits after which a browser is replaced, 1 or more.
     pub max_visits: u32,
     /// Time for the start of a browser.
@@ -55,6 +63,23 @@ pub enum Prestart {
     Instrumented,
 }
 
+/// The kind of the browser that is started before its first visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrestartKind {
+    Chromium,
+    Firefox,
+}
+
+impl From<PrestartKind> for BrowserKind {
+    fn from(kind: PrestartKind) -> Self {
+        match kind {
+            PrestartKind::Chromium => Self::Chromium,
+            PrestartKind::Firefox => Self::Firefox,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -62,10 +87,13 @@ impl Default for Config {
             storage: Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 7401 },
             slots: 1,
             executable: None,
+            firefox_executable: None,
+            geckodriver: None,
             no_sandbox: false,
             extension_dir: None,
             run_dir: None,
             prestart: Prestart::Instrumented,
+            prestart_kind: PrestartKind::Chromium,
             max_visits: 500,
             launch_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(30),
@@ -104,14 +132,20 @@ impl Config {
                  SONDE_BROWSER__NO_SANDBOX=true (pages are then less confined, and every crawl's provenance says so)",
             );
         }
-        if let Some(path) = &self.executable
-            && !path.is_file()
-        {
-            let message = format!(
-                "there is no Chromium at {}: correct the path, or leave it out to have the installed one found",
-                path.display()
-            );
-            return Err(StartError::Config { key: "executable", message });
+        for (key, name, path) in [
+            ("executable", "Chromium", &self.executable),
+            ("firefox_executable", "Firefox", &self.firefox_executable),
+            ("geckodriver", "geckodriver", &self.geckodriver),
+        ] {
+            if let Some(path) = path
+                && !path.is_file()
+            {
+                let message = format!(
+                    "there is no {name} at {}: correct the path, or leave it out to have the installed one found",
+                    path.display()
+                );
+                return Err(StartError::Config { key, message });
+            }
         }
         if let Some(dir) = &self.extension_dir
             && !dir.join("manifest.json").is_file()

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sonde_proto::browser::v1::browser_service_server::BrowserServiceServer;
-use sonde_proto::visit::v1::BrowserSpec;
+use sonde_proto::visit::v1::{BrowserKind, BrowserSpec};
 use sonde_runtime::serve::limits::MESSAGE_BYTES;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -31,7 +31,7 @@ use tonic::service::Routes;
 use tonic::transport::Channel;
 
 pub use attempt::fault;
-pub use config::{Config, Prestart, StartError};
+pub use config::{Config, Prestart, PrestartKind, StartError};
 
 use engine::{Engine, LaunchSpec, Scripts};
 use slot::{Fences, Slot};
@@ -47,6 +47,7 @@ const CLOSE: Duration = Duration::from_secs(20);
 /// tasks to the runtime.
 pub struct Browsers {
     instance_id: String,
+    engine: Arc<dyn Engine>,
     slots: Arc<[Slot]>,
     uplink: Uplink,
     tasks: TaskTracker,
@@ -66,7 +67,7 @@ impl Browsers {
     ) -> Result<Self, StartError> {
         config.check()?;
         let uplink = Self::uplink(&config, storage);
-        let engine = engine::chromium::Chromium::new(&config, uplink.clone())?;
+        let engine = engine::Installed::new(&config, &uplink)?;
         Ok(Self::assemble(&config, Arc::new(engine), uplink, cancel))
     }
 
@@ -88,8 +89,12 @@ impl Browsers {
     fn assemble(config: &Config, engine: Arc<dyn Engine>, uplink: Uplink, cancel: CancellationToken) -> Self {
         let instance_id = uuid::Uuid::new_v4().to_string();
         let tasks = TaskTracker::new();
-        let all = Scripts { javascript: true, cookies: true, navigations: true, ..Scripts::default() };
+        let network = config.prestart_kind == PrestartKind::Firefox;
+        let all =
+            Scripts { javascript: true, cookies: true, navigations: true, network, ..Scripts::default() };
         let extension = (config.prestart == Prestart::Instrumented).then_some(all);
+        let kind = BrowserKind::from(config.prestart_kind).into();
+        let prestarted = BrowserSpec { kind, ..BrowserSpec::default() };
         let fences = Fences::default();
         // A starting browser keeps about two cores busy: more at a time only make the first one late.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -101,7 +106,7 @@ impl Browsers {
                 engine: engine.clone(),
                 uplink: uplink.clone(),
                 fences: fences.clone(),
-                spec: LaunchSpec::new(&BrowserSpec::default(), extension.clone()),
+                spec: LaunchSpec::new(&prestarted, extension.clone()),
                 prestart: config.prestart != Prestart::Off,
                 max_visits: config.max_visits,
                 turns: turns.clone(),
@@ -119,7 +124,7 @@ impl Browsers {
                 () = stopping.cancelled() => {}
             }
         });
-        Self { instance_id, slots, uplink, tasks, stop }
+        Self { instance_id, engine, slots, uplink, tasks, stop }
     }
 
     /// Random per start.
@@ -131,6 +136,7 @@ impl Browsers {
     pub fn routes(&self) -> Routes {
         let service = service::Service {
             instance_id: self.instance_id.clone(),
+            engine: self.engine.clone(),
             slots: self.slots.clone(),
             stop: self.stop.clone(),
         };

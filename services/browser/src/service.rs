@@ -7,12 +7,12 @@ use sonde_proto::browser::v1::browser_service_server::BrowserService;
 use sonde_proto::browser::v1::{
     GetInfoRequest, GetInfoResponse, SessionRequest, SessionResponse, session_request,
 };
-use sonde_proto::visit::v1::BrowserKind;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::engine::Engine;
 use crate::slot::Slot;
 
 /// Messages to a caller that may wait; a caller further behind is dropped and may attach again.
@@ -21,6 +21,7 @@ const OUTBOX: usize = 1024;
 /// The service over its slots.
 pub(crate) struct Service {
     pub instance_id: String,
+    pub engine: Arc<dyn Engine>,
     pub slots: Arc<[Slot]>,
     /// Ends every session stream.
     pub stop: CancellationToken,
@@ -33,7 +34,7 @@ impl BrowserService for Service {
             instance_id: self.instance_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             slots: self.slots.len() as u32,
-            browsers: vec![BrowserKind::Chromium.into()],
+            browsers: self.engine.kinds().into_iter().map(Into::into).collect(),
             running: self.slots.iter().filter_map(Slot::running).collect(),
         }))
     }

@@ -6,6 +6,8 @@ export interface Capabilities {
   readonly processIds: boolean;
   /** Whether `tabs.Tab.cookieStoreId` exists. */
   readonly containers: boolean;
+  /** Whether a navigation that changes the process of its page is told of twice: given up, then begun again. */
+  readonly restarts: boolean;
   /** Whether `webNavigation.onCreatedNavigationTarget` names a popup's opener. */
   readonly navigationTargets: boolean;
   /** Set where requests tell everything: their tab's container, their bodies, what they wait for. */
@@ -18,6 +20,7 @@ const firefox = typeof browser?.runtime?.getBrowserInfo === "function";
 export const capabilities: Capabilities = {
   processIds: firefox,
   containers: firefox,
+  restarts: firefox,
   navigationTargets: chrome.webNavigation.onCreatedNavigationTarget !== undefined,
   network: firefox && browser?.webRequest?.filterResponseData !== undefined ? browser : undefined,
 };

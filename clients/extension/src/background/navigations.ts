@@ -35,11 +35,24 @@ interface Where {
 /** A frame of a committed document tells where its tab is within this time, or not at all. */
 const PLACE_MS = 1000;
 
+/** A navigation that was given up is begun again within this time, or not at all. */
+const RESTART_MS = 1000;
+/** NS_BINDING_ABORTED, as Firefox words it. */
+const GIVEN_UP = "Error code 2152398850";
+
+/** A navigation that may be begun again. */
+interface GivenUp {
+  readonly url: string;
+  readonly start: Start | undefined;
+  readonly again: (again: boolean) => void;
+}
+
 const iso = (milliseconds: number): string => new Date(milliseconds).toISOString();
 
 export class Navigations {
   readonly #started = new Map<string, Start>();
   readonly #pending = new Set<Promise<void>>();
+  readonly #givenUp = new Map<string, GivenUp>();
   #ordinal = 0;
 
   constructor(
@@ -47,7 +60,11 @@ export class Navigations {
   ) {}
 
   started(details: Details): void {
-    this.#started.set(`${details.tabId}/${details.frameId}`, { ordinal: this.#ordinal++, at: details.timeStamp });
+    const key = `${details.tabId}/${details.frameId}`;
+    const before = this.#givenUp.get(key);
+    const again = before !== undefined && before.url === details.url;
+    before?.again(again);
+    this.#started.set(key, (again ? before.start : undefined) ?? { ordinal: this.#ordinal++, at: details.timeStamp });
     if (this.#started.size > STARTED) this.#started.delete(this.#started.keys().next().value as string);
   }
 
@@ -57,16 +74,32 @@ export class Navigations {
     const loads = kind === "committed" || kind === "failed";
     const start = loads ? this.#started.get(key) : undefined;
     if (loads) this.#started.delete(key);
+    const givenUp = capabilities.restarts && kind === "failed" && details.error === GIVEN_UP;
+    const dropped = givenUp ? this.#restarted(key, details.url, start) : Promise.resolve(false);
     const ordinal = this.#ordinal++;
     // Bound now: what the lookups find later does not change whose row it is.
     const owner = this.attribution.knows(details.tabId) ? this.attribution.owner(details.tabId) : undefined;
-    const task = this.#store(details, kind, start, ordinal, owner).finally(() => this.#pending.delete(task));
+    const storing = dropped.then((again) => again ? undefined : this.#store(details, kind, start, ordinal, owner));
+    const task: Promise<void> = storing.finally(() => this.#pending.delete(task));
     this.#pending.add(task);
+  }
+
+  /** Whether a navigation that was given up is begun again in its frame, with the same URL. */
+  async #restarted(key: string, url: string, start: Start | undefined): Promise<boolean> {
+    const again = await new Promise<boolean>((resolve) => {
+      this.#givenUp.set(key, { url, start, again: resolve });
+      setTimeout(() => resolve(false), RESTART_MS);
+    });
+    if (this.#givenUp.get(key)?.url === url) this.#givenUp.delete(key);
+    return again;
   }
 
   async #store(details: Details, kind: string, start: Start | undefined, ordinal: number, bound: Owner | undefined): Promise<void> {
     if (bound === undefined) await this.attribution.settle(details.tabId);
     const owner = bound ?? this.attribution.owner(details.tabId);
+    // The first document of a tab that was made for the visit is nobody's navigation.
+    const born = bound === undefined && details.frameId === 0 && details.url === "about:blank";
+    if (born && "visit" in owner && owner.visit.firstTab === details.tabId) return;
     const place = await this.#place(details.tabId, kind);
     const row = rowOf(details, kind, start, ordinal, place);
     const at = details.timeStamp * 1000;

@@ -1,6 +1,12 @@
 //! What a slot needs of a browser, whichever it is. One module per engine below; tests have a scripted one.
 
+mod artifact;
 pub mod chromium;
+mod extension;
+pub mod firefox;
+mod installed;
+mod links;
+mod run_dir;
 pub mod webrequest;
 
 use std::collections::BTreeMap;
@@ -17,10 +23,17 @@ use sonde_proto::visit::v1::{
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub use installed::Installed;
+
 use crate::uplink::{AttemptUplink, StreamClaim};
 
-/// Starts browsers of one kind.
+/// Starts browsers.
 pub trait Engine: Send + Sync + 'static {
+    /// The kinds that it can start, as far as can be seen without starting one.
+    fn kinds(&self) -> Vec<BrowserKind> {
+        vec![BrowserKind::Chromium]
+    }
+
     /// Starts a browser and waits until it can take visits. Nothing is left behind when it fails or is dropped.
     fn launch(
         self: Arc<Self>,

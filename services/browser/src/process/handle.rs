@@ -261,6 +261,24 @@ impl Process {
         self.0.shared.stderr.text()
     }
 
+    /// Waits until the last 64 KiB of standard output have an answer; `None` when the process is gone without one.
+    pub async fn stdout_shows<T>(&self, answer: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let tail = &self.0.shared.stdout;
+        let mut news = tail.news();
+        let mut gone = self.0.state.clone();
+        loop {
+            news.borrow_and_update();
+            if let Some(answer) = answer(&tail.text()) {
+                return Some(answer);
+            }
+            tokio::select! {
+                // The sending end lives as long as this handle.
+                _ = news.changed() => {}
+                _ = gone.wait_for(|s| matches!(s, State::Gone(..))) => return answer(&tail.text()),
+            }
+        }
+    }
+
     /// The tree as `/proc` shows it now. Reads all of `/proc`: some milliseconds, blocking.
     pub fn tree(&self) -> Vec<tree::Member> {
         let info = self.info();

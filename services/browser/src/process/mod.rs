@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use tokio::sync::{broadcast, oneshot};
 
 pub use handle::{Exit, Process, ProcessInfo, Terminated};
+pub(crate) use tree::watched;
 pub use tree::{Member, SweepReport, find_marked, members};
 
 /// The environment variable that every child inherits; its value is the child's mark.

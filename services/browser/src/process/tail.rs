@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::sync::watch;
 
 use super::TAIL_BYTES;
 
@@ -11,18 +12,28 @@ use super::TAIL_BYTES;
 const LINE_BYTES: usize = 8 * 1024;
 
 #[derive(Debug, Default, Clone)]
-pub(super) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+pub(super) struct Tail {
+    kept: Arc<Mutex<VecDeque<u8>>>,
+    written: watch::Sender<()>,
+}
 
 impl Tail {
     fn push(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend(bytes);
         let excess = kept.len().saturating_sub(TAIL_BYTES);
         kept.drain(..excess);
+        drop(kept);
+        self.written.send_replace(());
+    }
+
+    /// Tells of every piece that comes.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.written.subscribe()
     }
 
     pub fn text(&self) -> String {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(kept.make_contiguous()).into_owned()
     }
 }

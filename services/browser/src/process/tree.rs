@@ -106,10 +106,10 @@ fn open(member: &Member) -> Option<OwnedFd> {
     (start_ticks(member.pid).ok()? == member.start_ticks).then_some(fd)
 }
 
-/// Becomes readable when the process of this pidfd ends.
-pub(super) fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Tells when a descriptor is readable, as a pidfd is when its process ends.
+pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open and stays the same descriptor for as long as the AsyncFd owns it.
-    unsafe { AsyncFd::register(pidfd) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }
 
 async fn kill_and_wait(targets: Vec<Member>, until: Instant) -> usize {

@@ -139,8 +139,12 @@ impl Keeper {
                 return Some(browser.clone());
             }
             State::Launching if same => {}
-            State::Waiting { .. } => self.spec = want.spec.clone(),
-            State::Up { .. } | State::Launching | State::None => {
+            // What keeps one kind of browser from starting says nothing of another.
+            State::Waiting { .. } if self.spec.kind == want.spec.kind => self.spec = want.spec.clone(),
+            State::Up { .. } | State::Launching | State::Waiting { .. } | State::None => {
+                if self.spec.kind != want.spec.kind {
+                    (self.failures, self.last_error) = (0, None);
+                }
                 self.close("another kind of browser is needed");
                 self.spec = want.spec.clone();
                 self.launch();

@@ -2,7 +2,7 @@
 
 use sonde_proto::browser::v1::{AttemptContext, Run};
 use sonde_proto::visit::v1::{
-    BrowserKind, BrowserSpec, Command, Failure, FailureKind, Instruments, RetryAdvice, VisitLimits,
+    BrowserSpec, Command, Failure, FailureKind, Instruments, RetryAdvice, VisitLimits,
 };
 use sonde_proto::{Fence, FieldErrors, VisitId, validate_commands, validate_sequence, validate_setup};
 
@@ -51,9 +51,6 @@ pub(super) fn check(run: Run) -> Result<Checked, Failure> {
     }
     validate_setup(run.browser.as_ref(), run.instruments.as_ref(), run.limits.as_ref(), &mut errors);
     let browser = run.browser.unwrap_or_default();
-    if browser.kind() == BrowserKind::Firefox && errors.0.is_empty() {
-        errors.push("browser.kind", "firefox is not there yet: use chromium");
-    }
     errors.into_result().map_err(|e| fault::invalid("run", e.to_string()))?;
     let limits: VisitLimits = run.limits.unwrap_or_default();
     let max_body_bytes = if limits.max_body_bytes == 0 { MAX_BODY_BYTES } else { limits.max_body_bytes };

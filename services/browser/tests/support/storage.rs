@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::stream::BoxStream;
 use prost::Message;
-use sonde_proto::record::v1::{Record, RecordList};
+use sonde_proto::record::v1::{Record, RecordList, record};
 use sonde_proto::storage::v1::blob_service_server::{BlobService, BlobServiceServer};
 use sonde_proto::storage::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use sonde_proto::storage::v1::*;
@@ -26,6 +26,8 @@ pub struct Kept {
     pub records: Vec<Record>,
     pub batches: u64,
     pub seals: HashMap<i64, SealAttemptRequest>,
+    /// The same with their visits; `None`: not wanted.
+    pub rows: Option<Vec<(i64, Record)>>,
     /// Batches are taken and not acked.
     pub mute: bool,
     /// Batches of this visit are refused.
@@ -83,6 +85,13 @@ impl MemoryStorage {
         Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
     }
 
+    /// The rows of a visit, once they were asked for by [`Kept::rows`].
+    pub fn rows(&self, visit_id: i64) -> Vec<record::Row> {
+        let kept = self.kept();
+        let records = kept.rows.iter().flatten().filter(|(id, _)| *id == visit_id);
+        records.filter_map(|(_, record)| record.row.clone()).collect()
+    }
+
     pub fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap()
     }
@@ -122,6 +131,9 @@ impl MemoryStorage {
             }
         }
         let through_ordinal = (0..).take_while(|o| ordinals.contains(o)).last().unwrap_or(-1);
+        if let Some(rows) = kept.rows.as_mut() {
+            rows.extend(fresh.iter().cloned().map(|record| (visit_id, record)));
+        }
         kept.records.extend(fresh);
         kept.repeats += repeats;
         (!kept.mute).then_some(IngestResponse { visit_id, stream, through_ordinal, refused: None })

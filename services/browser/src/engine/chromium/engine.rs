@@ -1,8 +1,6 @@
 //! Chromium as an [`Engine`]: launching, what it is, and its end.
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,53 +10,19 @@ use serde_json::json;
 use sonde_proto::visit::v1::{Failure, ThirdPartyCookies};
 
 use super::cdp::{AutoAttach, Connection, Filter};
-use super::extension::{Extension, Prepared};
 use super::http::RequestIds;
 use super::launch::{self, ChromiumOptions};
 use super::visit::{self, Setups};
 use super::workers::HookSource;
 use crate::config::{Config, StartError};
+use crate::engine::extension::{Extension, ExtensionError, Prepared};
+use crate::engine::run_dir::RunDir;
 use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Scripts, Visit, VisitSetup};
 use crate::relay::locate_extension;
 use crate::uplink::Uplink;
 
 /// For one DevTools call that the browser process itself answers.
 pub(super) const CALL: Duration = Duration::from_secs(10);
-
-/// Holds profiles and copies of the extension; one that we made goes with the engine.
-struct RunDir {
-    path: PathBuf,
-    ours: bool,
-}
-
-impl RunDir {
-    fn prepare(given: Option<PathBuf>) -> Result<Self, StartError> {
-        let ours = given.is_none();
-        let new = || std::env::temp_dir().join(format!("sonde_{:08x}", rand::random::<u32>()));
-        let path = given.unwrap_or_else(new);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(|source| StartError::RunDir { dir: path.clone(), source })?;
-        Ok(Self { path, ours })
-    }
-}
-
-impl RunDir {
-    /// `None` where the path of Chromium's socket would be longer than a socket's may be.
-    fn for_sockets(&self) -> Option<String> {
-        const LONGEST: usize = 108 - "/org.chromium.Chromium.XXXXXX/SingletonSocket".len() - 1;
-        self.path.to_str().filter(|path| path.len() <= LONGEST).map(str::to_owned)
-    }
-}
-
-impl Drop for RunDir {
-    fn drop(&mut self) {
-        if self.ours
-            && let Err(error) = std::fs::remove_dir_all(&self.path)
-        {
-            tracing::warn!(dir = ?self.path, %error, "the directory of the browsers could not be removed");
-        }
-    }
-}
 
 /// Starts Chromium browsers.
 pub struct Chromium {
@@ -97,7 +61,7 @@ impl Chromium {
             executable: self.executable.clone(),
             headless: !spec.headed,
             no_sandbox: self.no_sandbox,
-            profile_root: Some(self.run_dir.path.clone()),
+            profile_root: Some(self.run_dir.path().to_owned()),
             window_size: spec.window,
             third_party_cookies: match spec.third_party_cookies {
                 ThirdPartyCookies::Never => launch::ThirdPartyCookies::Never,
@@ -112,7 +76,7 @@ impl Chromium {
         };
         let prepared = match (&spec.extension, &self.extension) {
             (Some(scripts), Ok(source)) => {
-                Some(Prepared::new(source, &self.run_dir.path, scripts, self.testing))
+                Some(Prepared::new(source, self.run_dir.path(), scripts, self.testing))
             }
             _ => None,
         };
@@ -135,7 +99,7 @@ impl Chromium {
             .await
             .map_err(|e| failed("attaching to the browser's targets", &e))?;
         let extension = match prepared.map_err(|e| failed("preparing the extension", &e))? {
-            Some(prepared) => match prepared.load(&browser, self.uplink.clone()).await {
+            Some(prepared) => match load(prepared, &browser, self.uplink.clone()).await {
                 Ok(extension) => Some(extension),
                 Err(error) => {
                     browser.close(CALL).await;
@@ -204,6 +168,17 @@ impl Chromium {
             capabilities: capabilities(spec.extension.as_ref(), extension.is_some()),
         }
     }
+}
+
+async fn load(
+    prepared: Prepared,
+    browser: &launch::Browser,
+    uplink: Uplink,
+) -> Result<Extension, ExtensionError> {
+    let loading = |dir: PathBuf, within| async move {
+        browser.load_extension(&dir, within).await.map_err(|error| error.to_string())
+    };
+    prepared.load(uplink, None, loading).await
 }
 
 /// Field groups that this engine can observe.

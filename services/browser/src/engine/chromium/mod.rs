@@ -2,7 +2,6 @@
 
 pub mod cdp;
 mod engine;
-mod extension;
 pub mod flags;
 pub mod http;
 pub mod launch;

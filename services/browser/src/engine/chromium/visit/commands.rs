@@ -10,6 +10,7 @@ use super::ChromiumVisit;
 use super::page::NotLoaded;
 use crate::attempt::{fault, or};
 use crate::engine::CommandReport;
+use crate::engine::links::{candidates, plain_may_help};
 
 impl ChromiumVisit {
     pub(super) async fn command(
@@ -53,35 +54,10 @@ impl ChromiumVisit {
     }
 }
 
-/// A URL as it is; a bare host with https, then http.
-pub(super) fn candidates(url: &str) -> Vec<String> {
-    if url.contains("://") {
-        return vec![url.to_owned()];
-    }
-    vec![format!("https://{url}"), format!("http://{url}")]
-}
-
 /// Whether https could not connect, so that http is worth a try.
 pub(super) fn may_be_plain(loaded: &Result<(), NotLoaded>) -> bool {
-    const NOT_THERE: &[&str] =
-        &["NAME_NOT_RESOLVED", "ABORTED", "INTERNET_DISCONNECTED", "BLOCKED_BY_CLIENT"];
     match loaded {
-        Err(NotLoaded::Network(code)) => !NOT_THERE.contains(&fault::short_net_error(code)),
+        Err(NotLoaded::Network(code)) => plain_may_help(fault::short_net_error(code)),
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// M46
-    #[test]
-    fn bare_hosts_get_https_then_http() {
-        assert_eq!(candidates("a.test/x"), ["https://a.test/x", "http://a.test/x"]);
-        assert_eq!(candidates("http://a.test"), ["http://a.test"]);
-        assert!(may_be_plain(&Err(NotLoaded::Network("net::ERR_CONNECTION_REFUSED".into()))));
-        assert!(!may_be_plain(&Err(NotLoaded::Network("net::ERR_NAME_NOT_RESOLVED".into()))));
-        assert!(!may_be_plain(&Ok(())));
     }
 }

@@ -27,10 +27,10 @@ use super::cdp::{
     CallError, ContextId, Filter, Limits, PendingCall, RawCommand, RawJson, SessionInfo, TargetId,
 };
 use super::engine::{CALL, Running};
-use super::extension::Attendance;
 use super::http::{HttpTracker, JarCookie, snapshot_rows};
 use super::workers::{self, WorkerRecorder, Workers};
 use crate::attempt::fault;
+use crate::engine::extension::Attendance;
 use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
 use crate::uplink::AttemptUplink;
 use recorder::{Order, Recorder, Traffic};

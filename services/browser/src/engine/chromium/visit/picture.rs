@@ -2,15 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use sonde_proto::StreamId;
-use sonde_proto::record::v1::{Truncation, record::Row};
-use sonde_proto::visit::v1::{
-    ArtifactRef, CommandStatus, DumpPageSourceCommand, ImageFormat, ScreenshotCommand,
-};
+use sonde_proto::visit::v1::{CommandStatus, DumpPageSourceCommand, ImageFormat, ScreenshotCommand};
 use sonde_runtime::clock::wall_us;
 use tokio::time::Instant;
 
@@ -18,16 +13,7 @@ use super::ChromiumVisit;
 use super::page::{NotLoaded, call_failed};
 use crate::attempt::fault;
 use crate::engine::CommandReport;
-
-/// CSS pixels: what Chromium can still rasterise at once.
-const MAX_SIDE: f64 = 16_384.0;
-const JPEG_QUALITY: u32 = 80;
-
-/// Doctype and document, as the DOM now serialises.
-const SOURCE: &str = r"(() => {
-  const type = document.doctype ? new XMLSerializer().serializeToString(document.doctype) + '\n' : '';
-  return type + (document.documentElement ? document.documentElement.outerHTML : '');
-})()";
+use crate::engine::artifact::{JPEG_QUALITY, MAX_SIDE, Made, SOURCE, no_page, size_truncation};
 
 #[derive(Deserialize)]
 struct Picture {
@@ -83,8 +69,8 @@ impl ChromiumVisit {
             let failure = fault::command("screenshot", "the browser's picture cannot be read");
             return CommandReport::failed(CommandStatus::Error, "unreadable picture", failure);
         };
-        let name = self.file_name(&shot.suffix, ending);
-        self.keep(("screenshot", media_type), name, picture.into(), deadline).await
+        let made = Made { kind: "screenshot", media_type, suffix: &shot.suffix, ending };
+        made.keep(&self.uplink, self.url(), picture.into(), deadline).await
     }
 
     async fn whole_page(
@@ -101,15 +87,7 @@ impl ChromiumVisit {
         let size = answer.decode::<Metrics>().map_err(wrong)?.css_content_size;
         let (width, height) = (size.width.clamp(1.0, MAX_SIDE), size.height.clamp(1.0, MAX_SIDE));
         if size.width > width || size.height > height {
-            let row = Row::Truncation(Truncation {
-                table_name: "artifacts".to_owned(),
-                column_name: None,
-                reason: "screenshot_size".to_owned(),
-                dropped_rows: 1,
-                dropped_bytes: 0,
-                limit_value: MAX_SIDE as i64,
-                subject: Some(format!("command {index}: {} x {} CSS pixels", size.width, size.height)),
-            });
+            let row = size_truncation(index, size.width, size.height);
             self.uplink
                 .record(StreamId::SERVICE, wall_us(), row)
                 .await
@@ -136,8 +114,7 @@ impl ChromiumVisit {
             Err(NotLoaded::Call(error)) => return self.unanswered("dump_page_source", &error),
             Err(other) => return self.report(Err(other), deadline).await,
         };
-        let name = self.file_name(&dump.suffix, "html");
-        self.keep(("page_source", "text/html; charset=utf-8"), name, source.into(), deadline).await
+        Made::source(&dump.suffix).keep(&self.uplink, self.url(), source.into(), deadline).await
     }
 
     fn unanswered(&mut self, what: &str, error: &super::super::cdp::CallError) -> CommandReport {
@@ -146,41 +123,4 @@ impl ChromiumVisit {
         report.final_url = self.url();
         report
     }
-
-    /// `<visit_id>-<hash of the URL>[-suffix].<ending>`
-    fn file_name(&self, suffix: &str, ending: &str) -> String {
-        let digest = Sha256::digest(self.url().as_bytes());
-        let hash: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-        let suffix = if suffix.is_empty() { String::new() } else { format!("-{suffix}") };
-        format!("{}-{hash}{suffix}.{ending}", self.uplink.visit_id())
-    }
-
-    async fn keep(
-        &self,
-        (kind, media_type): (&str, &str),
-        name: String,
-        content: Bytes,
-        deadline: Instant,
-    ) -> CommandReport {
-        let bytes = content.len() as i64;
-        match self.uplink.put_blob(content, deadline).await {
-            Ok(sha256) => CommandReport {
-                final_url: self.url(),
-                artifacts: vec![ArtifactRef {
-                    kind: kind.to_owned(),
-                    name,
-                    media_type: media_type.to_owned(),
-                    sha256,
-                    bytes,
-                }],
-                ..CommandReport::ok()
-            },
-            Err(error) => CommandReport::failed(CommandStatus::Error, "storage", error.failure()),
-        }
-    }
-}
-
-fn no_page(command: &str) -> CommandReport {
-    let failure = fault::command(command, "no page was loaded before it");
-    CommandReport::failed(CommandStatus::Error, "no page", failure)
 }

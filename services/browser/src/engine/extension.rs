@@ -18,10 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::cdp::CallError;
-use super::launch;
+use super::Scripts;
 use crate::attempt::fault;
-use crate::engine::Scripts;
 use crate::relay::{
     ExtensionBatch, ExtensionBody, ExtensionConfig, ExtensionFacts, PrepareError, Relay, RelayError,
     RelayLimits, RelayOptions, SessionEnd, prepare_extension,
@@ -49,7 +47,7 @@ pub(super) enum ExtensionError {
     #[error("the JavaScript settings are wrong: {0}")]
     Settings(#[from] FieldErrors),
     #[error("the browser did not load the extension: {0}")]
-    Load(CallError),
+    Load(String),
     #[error("the extension's background did not connect within {CONNECT:?}")]
     Silent,
 }
@@ -75,6 +73,8 @@ pub(super) struct Extension {
     routes: Routes,
     pub facts: ExtensionFacts,
     pub id: String,
+    /// The library and version of the list by which it tells sites apart.
+    pub public_suffix_list: String,
     _copy: Copy,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
@@ -127,25 +127,34 @@ impl Prepared {
         Ok(Self { relay, facts, copy, batches, bodies })
     }
 
-    /// Loads it into a browser and waits until its background has connected.
-    pub async fn load(self, browser: &launch::Browser, uplink: Uplink) -> Result<Extension, ExtensionError> {
+    /// Has a browser load it, and waits until its background has connected. `loading` is given the directory and the
+    /// time it may take; it returns the id that the browser gave it, or its origin. `expected` is that id or origin, where
+    /// it is known before: the background may connect before `loading` returns.
+    pub async fn load<F>(
+        self,
+        uplink: Uplink,
+        expected: Option<&str>,
+        loading: impl FnOnce(PathBuf, Duration) -> F,
+    ) -> Result<Extension, ExtensionError>
+    where
+        F: Future<Output = Result<String, String>>,
+    {
         let Self { relay, facts, copy, batches, bodies } = self;
-        if let Some(id) = &facts.chromium_id {
+        if let Some(id) = expected.or(facts.chromium_id.as_deref()) {
             relay.set_extension_id(id);
         }
-        let id = browser.load_extension(&copy.0, CONNECT).await.map_err(ExtensionError::Load)?;
+        let id = loading(copy.0.clone(), CONNECT).await.map_err(ExtensionError::Load)?;
         relay.set_extension_id(&id);
         let mut connected = relay.connected();
         let there = timeout(CONNECT, connected.wait_for(Option::is_some)).await;
-        if !matches!(there, Ok(Ok(_))) {
-            return Err(ExtensionError::Silent);
-        }
+        let session = there.ok().and_then(|there| there.ok()?.clone()).ok_or(ExtensionError::Silent)?;
         let routes = Routes::default();
         let forward = tokio::spawn(forward(batches, routes.clone(), uplink.clone()));
         let acks = tokio::spawn(unattributed_acks(relay.clone(), uplink));
         let store = tokio::spawn(store(bodies, relay.clone(), routes.clone()));
         let tasks = [forward, acks, store].map(AbortOnDropHandle::new);
-        Ok(Extension { relay, routes, facts, id, _copy: copy, _tasks: tasks })
+        let public_suffix_list = session.public_suffix_list;
+        Ok(Extension { relay, routes, facts, id, public_suffix_list, _copy: copy, _tasks: tasks })
     }
 }
 

@@ -1,0 +1,98 @@
+//! Scripts that run in Firefox's own context, where WebDriver BiDi has no command: function bodies with their names.
+
+/// Contexts by the ids that BiDi gives them; the beginning of some of the scripts.
+macro_rules! with_ids {
+    ($body:literal) => {
+        concat!(
+            r"const load = (name) => ChromeUtils.importESModule(`chrome://remote/content/shared/${name}.sys.mjs`)[name];
+const userContext = (id) => load('UserContextManager').getInternalIdById(id);
+const browsingContext = (id) => load('NavigableManager').getBrowsingContextById(id);
+",
+            $body
+        )
+    };
+}
+
+/// Once per browser: dialogs that the session does not know (HTTP authentication, those with a box to tick) are answered
+/// by no, as it answers the others (M25); gives facts for provenance.
+pub const START: (&str, &str) = (
+    "the browser's set-up",
+    r"Services.obs.addObserver({
+  observe(dialog) {
+    const args = dialog.Dialog?.args;
+    if (!args || args.inPermitUnload || ['alert', 'confirm', 'prompt'].includes(args.promptType)) return;
+    const { button0, button1 } = dialog.Dialog.ui;
+    (button1 && !button1.hidden ? button1 : button0).click();
+  },
+}, 'common-dialog-loaded');
+const sandbox = Cc['@mozilla.org/sandbox/sandbox-settings;1']?.getService(Ci.mozISandboxSettings);
+return {
+  sandbox_level: sandbox?.effectiveContentSandboxLevel ?? null,
+  build_id: Services.appinfo.appBuildID,
+  platform_version: Services.appinfo.platformVersion,
+  fission: Services.appinfo.fissionAutostart,
+  locale: Services.locale.appLocaleAsBCP47,
+};",
+);
+
+/// Before each visit: forgets HSTS, which containers share. Gives the number of a container, as in
+/// `firefox-container-N`. Argument: user context.
+pub const PREPARE: (&str, &str) = (
+    "a visit's set-up",
+    with_ids!(
+        r"Cc['@mozilla.org/ssservice;1'].getService(Ci.nsISiteSecurityService).clearAll();
+return userContext(arguments[0]);"
+    ),
+);
+
+/// The cookies of a container, of all partitions. Argument: its number.
+pub const COOKIES: (&str, &str) = (
+    "the cookies",
+    r"const pattern = JSON.stringify({ userContextId: arguments[0] });
+return Services.cookies.getCookiesWithOriginAttributes(pattern).map((cookie) => ({
+  name: cookie.name, value: cookie.value, host: cookie.host, path: cookie.path,
+  expires_ms: cookie.isSession ? null : cookie.expiry,
+  secure: cookie.isSecure, http_only: cookie.isHttpOnly, same_site: cookie.sameSite,
+  partition_key: cookie.originAttributes.partitionKey || null,
+}));",
+);
+
+/// The next navigation of a context has a referrer, whole: BiDi's command has none. Arguments: context, referrer.
+pub const REFER: (&str, &str) = (
+    "the referrer",
+    with_ids!(
+        r"const [id, referrer] = arguments;
+const referrerInfo = Cc['@mozilla.org/referrer-info;1'].createInstance(Ci.nsIReferrerInfo);
+referrerInfo.init(Ci.nsIReferrerInfo.UNSAFE_URL, true, Services.io.newURI(referrer));
+const context = browsingContext(id);
+const native = context.loadURI;
+context.loadURI = (uri, options) => {
+  delete context.loadURI;
+  native.call(context, uri, { ...options, referrerInfo });
+};
+return null;"
+    ),
+);
+
+/// Stops loading. Argument: context.
+pub const STOP: (&str, &str) = (
+    "the stop",
+    with_ids!(
+        r"browsingContext(arguments[0])?.stop(Ci.nsIWebNavigation.STOP_ALL);
+return null;"
+    ),
+);
+
+/// Stops loading in all tabs of a container. Argument: its number.
+pub const STOP_ALL: (&str, &str) = (
+    "the end of loading",
+    r"let stopped = 0;
+for (const window of Services.wm.getEnumerator('navigator:browser')) {
+  for (const tab of window.gBrowser?.tabs ?? []) {
+    if (tab.userContextId !== arguments[0]) continue;
+    tab.linkedBrowser.browsingContext.stop(Ci.nsIWebNavigation.STOP_ALL);
+    stopped += 1;
+  }
+}
+return stopped;",
+);

@@ -1,0 +1,270 @@
+//! Firefox as an [`Engine`]: launching, what it is, and its end.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use sonde_proto::visit::v1::{BrowserKind, Failure, ThirdPartyCookies};
+
+use super::bidi::Bidi;
+use super::driver::{Driver, DriverError};
+use super::launch::{self, FirefoxOptions};
+use super::locate::{self, Programs};
+use super::visit;
+use crate::config::{Config, StartError};
+use crate::engine::extension::{Extension, ExtensionError, Prepared};
+use crate::engine::run_dir::RunDir;
+use crate::engine::webrequest;
+use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Scripts, Visit, VisitSetup};
+use crate::relay::locate_extension;
+use crate::uplink::Uplink;
+
+/// Starts Firefox browsers.
+pub struct Firefox {
+    firefox: Option<PathBuf>,
+    geckodriver: Option<PathBuf>,
+    launch_timeout: Duration,
+    run_dir: Arc<RunDir>,
+    /// The built extension, or why there is none.
+    extension: Result<PathBuf, String>,
+    uplink: Uplink,
+    /// Pages get `window.instrumentJS`.
+    testing: bool,
+}
+
+impl Firefox {
+    /// # Errors
+    /// When the directory for profiles cannot be made. The programs are looked for when a browser is started.
+    pub fn new(config: &Config, uplink: Uplink) -> Result<Self, StartError> {
+        Ok(Self {
+            firefox: config.firefox_executable.clone(),
+            geckodriver: config.geckodriver.clone(),
+            launch_timeout: config.launch_timeout,
+            run_dir: Arc::new(RunDir::prepare(config.run_dir.clone())?),
+            extension: locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string()),
+            uplink,
+            testing: config.testing,
+        })
+    }
+
+    fn programs(&self) -> Result<Programs, locate::LocateError> {
+        locate::locate(self.firefox.as_deref(), self.geckodriver.as_deref())
+    }
+
+    async fn start(&self, spec: LaunchSpec) -> Result<Arc<dyn Browser>, LaunchFailure> {
+        let failed =
+            |what: &str, e: &dyn std::fmt::Display| LaunchFailure { message: format!("{what}: {e}") };
+        let options = FirefoxOptions {
+            programs: self.programs().map_err(|e| LaunchFailure { message: e.to_string() })?,
+            headless: !spec.headed,
+            window_size: spec.window,
+            third_party_cookies: spec.third_party_cookies,
+            languages: spec.languages.clone(),
+            extra_args: spec.extra_flags.clone(),
+            root: self.run_dir.path().to_owned(),
+            deadline: self.launch_timeout,
+        };
+        let programs = options.programs.clone();
+        let preparing = async {
+            match (&spec.extension, &self.extension) {
+                (Some(scripts), Ok(source)) => {
+                    Prepared::new(source, self.run_dir.path(), scripts, self.testing).await.map(Some)
+                }
+                _ => Ok(None),
+            }
+        };
+        let (browser, prepared) = tokio::join!(launch::launch(options), preparing);
+        let browser = browser.map_err(|e| LaunchFailure { message: e.to_string() })?;
+        let loaded = match prepared {
+            Ok(Some(prepared)) => load(prepared, &browser, self.uplink.clone()).await.map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let extension = match loaded {
+            Ok(extension) => extension,
+            Err(error) => {
+                browser.close(launch::CALL).await;
+                return Err(failed("the extension", &error));
+            }
+        };
+        let facts = self.facts(&browser, &programs, &spec, extension.as_ref());
+        let missing = self.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
+        Ok(Arc::new(Running {
+            bidi: browser.bidi.clone(),
+            exits: [browser.firefox.clone(), browser.geckodriver.clone()],
+            extension: extension.ok_or(missing),
+            facts,
+            browser: Mutex::new(Some(Arc::new(browser))),
+            _run_dir: self.run_dir.clone(),
+        }))
+    }
+
+    fn facts(
+        &self,
+        browser: &launch::Running,
+        programs: &Programs,
+        spec: &LaunchSpec,
+        extension: Option<&Extension>,
+    ) -> BrowserFacts {
+        let capability = |name: &str| browser.driver.capability(name).cloned().unwrap_or(Value::Null);
+        let version = capability("browserVersion");
+        let provenance = json!({
+            "product": format!("Firefox/{}", version.as_str().unwrap_or("unknown")),
+            "user_agent": capability("userAgent"),
+            "geckodriver": capability("moz:geckodriverVersion"),
+            "geckodriver_executable": programs.geckodriver,
+            "platform": capability("platformName"),
+            "executable": browser.command_line.first(),
+            "flags": browser.command_line.get(1..),
+            "prefs": browser.prefs,
+            "said": browser.said,
+            "sandbox": browser.said["sandbox_level"].as_i64().is_some_and(|level| level > 0),
+            "headless": !spec.headed,
+            "window": [spec.window.0, spec.window.1],
+            "languages": spec.languages,
+            "third_party_cookies": match spec.third_party_cookies {
+                ThirdPartyCookies::Never => "never",
+                ThirdPartyCookies::FromVisited => "from_visited",
+                ThirdPartyCookies::Always | ThirdPartyCookies::Unspecified => "always",
+            },
+            "isolation": "user context; HSTS is forgotten before each visit",
+            "launch_ms": u64::try_from(browser.launch_time.as_millis()).unwrap_or(u64::MAX),
+            "extension": extension.map(|e| json!({
+                "id": e.id,
+                "version": e.facts.version,
+                "hash": e.facts.hash,
+                "javascript_testing": self.testing,
+                "public_suffix_list": e.public_suffix_list,
+                "javascript_capture": "wrapped",
+            })),
+        });
+        BrowserFacts {
+            pid: browser.firefox.pid(),
+            provenance: provenance.to_string(),
+            capabilities: capabilities(spec.extension.as_ref(), extension.is_some()),
+        }
+    }
+}
+
+async fn load(
+    prepared: Prepared,
+    browser: &launch::Running,
+    uplink: Uplink,
+) -> Result<Extension, ExtensionError> {
+    let origin = browser.addon_origin.as_str();
+    let loading = |dir: PathBuf, within| async move {
+        let installed = browser.driver.install_addon(&dir, within).await;
+        installed.map(|_| origin.to_owned()).map_err(|error| error.to_string())
+    };
+    prepared.load(uplink, Some(origin), loading).await
+}
+
+/// Field groups that this engine can observe.
+fn capabilities(scripts: Option<&Scripts>, extension: bool) -> BTreeMap<String, String> {
+    let by_extension = |asked: fn(&Scripts) -> bool| match scripts.is_some_and(asked) {
+        true if extension => "observed",
+        true => "unsupported",
+        false => "off",
+    };
+    let mut all = webrequest::capabilities(scripts, extension);
+    let own = [
+        // Through the browser's own context, with their partitions.
+        ("cookies.snapshots", "observed"),
+        ("cookies.partitioned", "observed"),
+        ("cookies.script", by_extension(|s| s.cookies)),
+        ("javascript.calls", by_extension(|s| s.javascript)),
+        ("javascript.callstacks", by_extension(|s| s.javascript)),
+        ("javascript.workers", "unsupported"),
+        ("navigations", by_extension(|s| s.navigations)),
+        ("navigations.window_sizes", by_extension(|s| s.navigations)),
+    ];
+    all.extend(own.map(|(group, state)| (group.to_owned(), state.to_owned())));
+    all
+}
+
+impl Engine for Firefox {
+    fn kinds(&self) -> Vec<BrowserKind> {
+        match self.programs() {
+            Ok(_) => vec![BrowserKind::Firefox],
+            Err(error) => {
+                tracing::debug!(%error, "there is no firefox here");
+                Vec::new()
+            }
+        }
+    }
+
+    fn launch(
+        self: Arc<Self>,
+        spec: LaunchSpec,
+    ) -> BoxFuture<'static, Result<Arc<dyn Browser>, LaunchFailure>> {
+        Box::pin(async move { self.start(spec).await })
+    }
+}
+
+/// A Firefox that runs.
+pub(super) struct Running {
+    pub bidi: Bidi,
+    /// Firefox and geckodriver.
+    exits: [crate::process::Process; 2],
+    browser: Mutex<Option<Arc<launch::Running>>>,
+    facts: BrowserFacts,
+    /// Or why there is none though it is needed.
+    pub extension: Result<Extension, Option<String>>,
+    _run_dir: Arc<RunDir>,
+}
+
+impl Running {
+    /// Runs a script in the browser's own context; see [`super::chrome`].
+    pub async fn chrome<T: serde::de::DeserializeOwned>(
+        &self,
+        script: (&'static str, &'static str),
+        arguments: Value,
+        deadline: Duration,
+    ) -> Result<T, DriverError> {
+        let browser = self.browser.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match browser {
+            Some(browser) => {
+                let driver: &Driver = &browser.driver;
+                driver.chrome(script, arguments, deadline).await
+            }
+            None => Err(DriverError::Failed { what: script.0, message: "the browser is closed".to_owned() }),
+        }
+    }
+}
+
+impl Browser for Running {
+    fn facts(&self) -> &BrowserFacts {
+        &self.facts
+    }
+
+    fn died(&self) -> BoxFuture<'static, String> {
+        let [firefox, geckodriver] = &self.exits;
+        let (firefox, geckodriver, bidi) = (firefox.exited(), geckodriver.exited(), self.bidi.closed());
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                exit = firefox => format!("the browser process ended ({exit})"),
+                exit = geckodriver => format!("geckodriver ended ({exit})"),
+                why = bidi => format!("the connection to the browser ended ({why})"),
+            }
+        })
+    }
+
+    fn open_visit(self: Arc<Self>, setup: VisitSetup) -> BoxFuture<'static, Result<Box<dyn Visit>, Failure>> {
+        Box::pin(visit::open(self, setup))
+    }
+
+    fn close(self: Arc<Self>, grace: Duration) -> BoxFuture<'static, ()> {
+        let browser = self.browser.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(async move {
+            // Its directories go after its processes.
+            let _directories = self;
+            if let Some(browser) = browser {
+                browser.close(grace).await;
+            }
+        })
+    }
+}

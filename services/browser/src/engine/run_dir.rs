@@ -1,0 +1,44 @@
+//! The directory that browsers of one engine use: profiles and copies of the extension.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::StartError;
+
+/// Holds profiles and copies of the extension; one that we made goes with the engine.
+pub(super) struct RunDir {
+    path: PathBuf,
+    ours: bool,
+}
+
+impl RunDir {
+    pub fn prepare(given: Option<PathBuf>) -> Result<Self, StartError> {
+        let ours = given.is_none();
+        let new = || std::env::temp_dir().join(format!("sonde_{:08x}", rand::random::<u32>()));
+        let path = given.unwrap_or_else(new);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|source| StartError::RunDir { dir: path.clone(), source })?;
+        Ok(Self { path, ours })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `None` where the path of Chromium's socket would be longer than a socket's may be.
+    pub fn for_sockets(&self) -> Option<String> {
+        const LONGEST: usize = 108 - "/org.chromium.Chromium.XXXXXX/SingletonSocket".len() - 1;
+        self.path.to_str().filter(|path| path.len() <= LONGEST).map(str::to_owned)
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(dir = ?self.path, %error, "the directory of the browsers could not be removed");
+        }
+    }
+}
