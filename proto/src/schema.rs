@@ -1,6 +1,8 @@
 //! Table schemas, derived at build time from the record messages; and rows as
 //! typed values in the order of their table's columns.
 
+pub mod render;
+
 /// How a column's values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {

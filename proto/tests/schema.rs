@@ -1,5 +1,5 @@
 //! The table schemas, held against OpenWPM's column list.
-use sonde_proto::schema::{self, Row, TABLES, Value};
+use sonde_proto::schema::{self, Row, TABLES, Value, render};
 
 /// OpenWPM 0.35's tables and columns, without the SQLite autoincrement `id`
 /// and the defaults of `task.start_time` and `crawl.start_time`.
@@ -105,4 +105,45 @@ fn a_row_gives_one_value_per_own_column_in_order() {
     let at = |name| row.table().own.iter().position(|c| c.name == name).expect("a column");
     assert_eq!(values[at("blocked_reason")], Value::Null);
     assert_eq!(values[at("after_response")], Value::Integer(1));
+}
+
+/// M02: the documentation's page is made from the contract. `SONDE_UPDATE_DOCS=1` writes it anew.
+#[test]
+fn the_page_of_the_tables_is_up_to_date() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema.md");
+    let page = render::markdown();
+    if std::env::var_os("SONDE_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).expect("the page can be written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == page,
+        "docs/schema.md is not what the record messages say: run\n  \
+         SONDE_UPDATE_DOCS=1 cargo test -p sonde-proto --test schema\nand commit it"
+    );
+}
+
+/// M01, M02: every form that `sonde schema` prints has every column of OpenWPM.
+#[test]
+fn every_printed_form_has_openwpms_columns() {
+    let (markdown, sql) = (render::markdown(), render::sql());
+    let arrow: serde_json::Value = serde_json::from_str(&render::arrow()).expect("JSON");
+    for (name, columns) in OPENWPM {
+        let table = schema::table(name).unwrap_or_else(|| panic!("{name} is missing"));
+        let start =
+            markdown.find(&format!("\n## {name}\n")).unwrap_or_else(|| panic!("{name} has no section"));
+        let section = markdown[start + 1..].split("\n## ").next().unwrap_or_default();
+        let stamp = markdown.split("\n## ").nth(1).unwrap_or_default();
+        let create = sql.lines().find(|l| l.starts_with(&format!("CREATE TABLE IF NOT EXISTS \"{name}\"")));
+        let create = create.unwrap_or_else(|| panic!("{name} is not made"));
+        let fields =
+            arrow[name]["schema"]["fields"].as_array().unwrap_or_else(|| panic!("{name} has no fields"));
+        for column in columns.split_whitespace() {
+            let line = format!("| `{column}` |");
+            assert!(section.contains(&line) || table.stamped && stamp.contains(&line), "{name}.{column}");
+            assert!(create.contains(&format!("\"{column}\" ")), "{name}.{column}: {create}");
+            assert!(fields.iter().any(|f| f["name"] == column), "{name}.{column}");
+        }
+        assert_eq!(fields.len(), table.columns().len());
+    }
 }

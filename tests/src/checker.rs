@@ -25,7 +25,8 @@ pub struct Expectation {
     pub all_ok: bool,
     /// Whether crawls may still have visits without an outcome (an interrupted crawl).
     pub unfinished: bool,
-    /// Rows that belong to no visit which are accepted; `None`: any number.
+    /// Rows that belong to no visit which are accepted, beside answers to requests that a visit records as unfinished;
+    /// `None`: any number.
     pub most_unattributed: Option<u64>,
     /// Every request that reached the visited sites.
     pub log: Option<Vec<LoggedRequest>>,

@@ -168,5 +168,13 @@ impl Slot {
 
 /// Every instrument.
 pub fn all_instruments() -> Instruments {
-    Instruments { http: true, cookies: true, javascript: true, navigations: true, ..Instruments::default() }
+    Instruments {
+        http: true,
+        cookies: true,
+        javascript: true,
+        navigations: true,
+        dns: true,
+        scripts: true,
+        ..Instruments::default()
+    }
 }

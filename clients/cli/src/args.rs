@@ -29,6 +29,23 @@ pub enum Command {
     Visits(VisitsArgs),
     /// Browser slots of a running coordinator
     Browsers(ServerArgs),
+    /// Print the tables and their columns
+    Schema(SchemaArgs),
+}
+
+/// How the tables are printed.
+#[derive(Clone, Debug, Parser)]
+pub struct SchemaArgs {
+    /// Markdown for readers, SQL as SQLite takes it, or Arrow schemas as JSON
+    #[arg(long, value_enum, default_value_t = SchemaFormat::Markdown)]
+    pub format: SchemaFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaFormat {
+    Markdown,
+    Sql,
+    Arrow,
 }
 
 /// Where configuration comes from.
@@ -71,7 +88,7 @@ pub struct VisitSetup {
     /// Show the browser's windows (needs a display)
     #[arg(long)]
     pub headed: bool,
-    /// What to record: all, none, or a list of http, cookies, javascript, navigations
+    /// What to record: all, none, or a list of http, cookies, javascript, navigations, dns, scripts
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub instruments: String,
     /// Resource types whose bodies are saved: all, or a list such as script,main_frame

@@ -28,14 +28,18 @@ pub fn instruments(setup: &VisitSetup) -> Result<Instruments, CliError> {
             "all" => {
                 (chosen.http, chosen.cookies, chosen.javascript, chosen.navigations) =
                     (true, true, true, true);
+                (chosen.dns, chosen.scripts) = (true, true);
             }
             "http" => chosen.http = true,
             "cookies" => chosen.cookies = true,
             "javascript" | "js" => chosen.javascript = true,
             "navigations" => chosen.navigations = true,
+            "dns" => chosen.dns = true,
+            "scripts" => chosen.scripts = true,
             other => {
                 return Err(CliError::Input(format!(
-                    "--instruments: {other:?} is none of all, none, http, cookies, javascript, navigations"
+                    "--instruments: {other:?} is none of all, none, http, cookies, javascript, navigations, dns, \
+                     scripts"
                 )));
             }
         }

@@ -14,6 +14,7 @@ mod lists;
 mod progress;
 mod remote;
 mod report;
+mod schema;
 mod selftest;
 mod submit;
 mod up;
@@ -34,6 +35,7 @@ pub async fn run(args: Args) -> u8 {
         Command::Crawls(crawls) => remote::crawls(crawls).await,
         Command::Visits(visits) => remote::visits(visits).await,
         Command::Browsers(browsers) => remote::browsers(browsers).await,
+        Command::Schema(schema) => schema::run(&schema),
     };
     match result {
         Ok(code) => code,

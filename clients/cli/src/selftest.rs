@@ -150,6 +150,8 @@ async fn drive(
             cookies: true,
             javascript: true,
             navigations: true,
+            dns: true,
+            scripts: true,
             save_content: vec!["all".to_owned()],
             ..Instruments::default()
         }),

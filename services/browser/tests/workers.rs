@@ -161,10 +161,10 @@ async fn visit(instruments: &Instruments) -> (Vec<JavascriptCall>, Vec<Truncatio
     assert_eq!(visit.dispose(Instant::now() + SOON).await, Fate::Keep);
     browser.close(Duration::from_secs(5)).await;
     let (mut calls, mut truncations) = (Vec::new(), Vec::new());
-    for record in storage.kept().records.drain(..) {
-        match record.row {
-            Some(Row::Javascript(call)) if call.frame_id == -1 => calls.push(call),
-            Some(Row::Truncation(row)) => truncations.push(row),
+    for row in storage.rows(1) {
+        match row {
+            Row::Javascript(call) if call.frame_id == -1 => calls.push(call),
+            Row::Truncation(row) if row.table_name == "javascript" => truncations.push(row),
             _ => {}
         }
     }

@@ -274,6 +274,30 @@ fn rows_of_no_visit_are_counted() {
     assert_eq!(store.check(&Expectation::default()).figure("unattributed"), 1);
 }
 
+/// M05, I14
+#[test]
+fn answers_after_the_end_of_a_visit_are_those_of_its_unfinished_requests_only() {
+    let late = |url: &str| {
+        let store = Store::sound();
+        let visit_id = 21;
+        store.row(
+            "http_failures",
+            &[("visit_id", visit_id.into()), ("url", text(PAGE)), ("error", text("unfinished"))],
+        );
+        let payload = format!(r#"{{"visit_id":{visit_id},"params":{{"response":{{"url":"{url}"}}}}}}"#);
+        let of_none = [
+            ("visit_id", (-1).into()),
+            ("table_name", text("http_responses")),
+            ("reason", text("visit_ended")),
+            ("payload", text(&payload)),
+        ];
+        store.row("unattributed", &of_none);
+        store.rules()
+    };
+    assert!(!late(PAGE).contains(&"M05"), "{:?}", late(PAGE));
+    assert!(late(STYLE).contains(&"M05"));
+}
+
 /// I10
 #[test]
 fn requests_of_one_side_only_are_found() {

@@ -231,7 +231,8 @@ async fn settled(fate: Option<Fate>, disposal: Option<JoinHandle<Fate>>) -> Opti
 }
 
 fn is_instrumented(i: &Instruments) -> bool {
-    i.http || i.cookies || i.javascript || i.navigations || i.dns || !i.save_content.is_empty()
+    let any = i.http || i.cookies || i.javascript || i.navigations || i.dns || i.scripts;
+    any || !i.save_content.is_empty()
 }
 
 /// Registers the attempt with storage and opens the visit on the browser, both at once. `fate` says what is to

@@ -5,11 +5,11 @@ use url::Url;
 /// Links that a page may offer us.
 pub const LINKS: usize = 2000;
 
-/// Absolute URLs of the links that a user could see and click.
+/// Absolute URLs of the links that a user could see and click, at most one more than [`LINKS`].
 pub const VISIBLE_LINKS: &str = r"(() => {
   const found = [];
   for (const a of document.querySelectorAll('a[href]')) {
-    if (found.length >= 2000) break;
+    if (found.length > 2000) break;
     const r = a.getBoundingClientRect();
     if (r.width < 1 || r.height < 1) continue;
     if (a.checkVisibility && !a.checkVisibility({opacityProperty: true, visibilityProperty: true})) continue;

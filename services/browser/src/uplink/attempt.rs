@@ -113,6 +113,15 @@ impl AttemptUplink {
         record(self.shared(), self.inner.visit_id, row).await
     }
 
+    /// Records a row that belongs to no visit any more.
+    pub async fn record_unattributed(
+        &self,
+        captured_at_us: i64,
+        row: record::Row,
+    ) -> Result<(), UplinkError> {
+        super::record_of_no_visit(self.shared(), captured_at_us, row).await
+    }
+
     /// Takes a batch that a session of the extension numbered. Waits while the buffer is full.
     pub async fn forward(
         &self,

@@ -196,8 +196,7 @@ impl Uplink {
         captured_at_us: i64,
         row: record::Row,
     ) -> Result<(), UplinkError> {
-        let row = attempt::Row { stream: 0, producer: Producer::Service, captured_at_us, row };
-        attempt::record(&self.shared, VisitId::NONE, row).await
+        record_of_no_visit(&self.shared, captured_at_us, row).await
     }
 
     /// Waits until storage has all records of no visit.
@@ -220,6 +219,15 @@ impl Uplink {
             attempt.news.send_modify(|n| *n += 1);
         }
     }
+}
+
+async fn record_of_no_visit(
+    shared: &Shared,
+    captured_at_us: i64,
+    row: record::Row,
+) -> Result<(), UplinkError> {
+    let row = attempt::Row { stream: 0, producer: Producer::Service, captured_at_us, row };
+    attempt::record(shared, VisitId::NONE, row).await
 }
 
 /// Calls until it is answered, refused or too late.

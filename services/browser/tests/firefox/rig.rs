@@ -40,7 +40,6 @@ impl Rig {
 
     pub async fn with(extension: Option<Scripts>, spec: BrowserSpec) -> Self {
         let storage = MemoryStorage::start().await;
-        storage.kept().rows = Some(Vec::new());
         let uplink = Uplink::start(storage.channel(), Bounds::default(), CancellationToken::new());
         let run_dir = tempfile::tempdir().unwrap();
         let config = Config {

@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 mod engine;
+pub mod pages;
+pub mod rig;
 mod storage;
 
 pub use engine::{Script, ScriptedEngine};

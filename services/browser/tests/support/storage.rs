@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -19,15 +19,12 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Default)]
 pub struct Kept {
     pub opened: HashMap<i64, i64>,
-    /// Ordinals by visit and stream; a repeated one counts in `repeats`.
-    pub ordinals: BTreeMap<(i64, u32), BTreeSet<i64>>,
+    /// What came under each ordinal, by visit and stream; a repeated ordinal counts in `repeats`.
+    pub records: BTreeMap<(i64, u32), BTreeMap<i64, Record>>,
+    pub blobs: HashMap<String, Vec<u8>>,
     pub repeats: u64,
-    /// Records, once each.
-    pub records: Vec<Record>,
     pub batches: u64,
     pub seals: HashMap<i64, SealAttemptRequest>,
-    /// The same with their visits; `None`: not wanted.
-    pub rows: Option<Vec<(i64, Record)>>,
     /// Batches are taken and not acked.
     pub mute: bool,
     /// Batches of this visit are refused.
@@ -85,11 +82,12 @@ impl MemoryStorage {
         Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
     }
 
-    /// The rows of a visit, once they were asked for by [`Kept::rows`].
+    /// The rows of a visit, in the order of its streams.
     pub fn rows(&self, visit_id: i64) -> Vec<record::Row> {
         let kept = self.kept();
-        let records = kept.rows.iter().flatten().filter(|(id, _)| *id == visit_id);
-        records.filter_map(|(_, record)| record.row.clone()).collect()
+        let streams = kept.records.range((visit_id, 0)..=(visit_id, u32::MAX));
+        let records = streams.flat_map(|(_, records)| records.values());
+        records.filter_map(|record| record.row.clone()).collect()
     }
 
     pub fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -106,7 +104,7 @@ impl MemoryStorage {
 
     /// Ordinals of a stream that are there.
     pub fn count(&self, visit_id: i64, stream: u32) -> usize {
-        self.kept().ordinals.get(&(visit_id, stream)).map_or(0, BTreeSet::len)
+        self.kept().records.get(&(visit_id, stream)).map_or(0, BTreeMap::len)
     }
 
     fn take(&self, batch: &IngestRequest) -> Option<IngestResponse> {
@@ -121,20 +119,11 @@ impl MemoryStorage {
         let list = RecordList::decode(batch.payload.clone()).unwrap();
         assert_eq!(list.records.len(), count as usize);
         let mut repeats = 0;
-        let ordinals = kept.ordinals.entry((visit_id, stream)).or_default();
-        let mut fresh = Vec::new();
+        let records = kept.records.entry((visit_id, stream)).or_default();
         for (ordinal, record) in (first_ordinal..).zip(list.records) {
-            if ordinals.insert(ordinal) {
-                fresh.push(record);
-            } else {
-                repeats += 1;
-            }
+            repeats += u64::from(records.insert(ordinal, record).is_some());
         }
-        let through_ordinal = (0..).take_while(|o| ordinals.contains(o)).last().unwrap_or(-1);
-        if let Some(rows) = kept.rows.as_mut() {
-            rows.extend(fresh.iter().cloned().map(|record| (visit_id, record)));
-        }
-        kept.records.extend(fresh);
+        let through_ordinal = (0..).take_while(|o| records.contains_key(o)).last().unwrap_or(-1);
         kept.repeats += repeats;
         (!kept.mute).then_some(IngestResponse { visit_id, stream, through_ordinal, refused: None })
     }
@@ -208,11 +197,13 @@ impl BlobService for MemoryStorage {
         request: Request<Streaming<PutBlobRequest>>,
     ) -> Result<Response<PutBlobResponse>, Status> {
         let mut pieces = request.into_inner();
-        let (mut sha256, mut bytes) = (String::new(), 0);
+        let (mut sha256, mut content) = (String::new(), Vec::new());
         while let Some(piece) = pieces.message().await? {
             sha256.push_str(&piece.sha256);
-            bytes += piece.chunk.len() as u64;
+            content.extend_from_slice(&piece.chunk);
         }
+        let bytes = content.len() as u64;
+        self.kept().blobs.insert(sha256.clone(), content);
         Ok(Response::new(PutBlobResponse { sha256, bytes, existed: false }))
     }
 

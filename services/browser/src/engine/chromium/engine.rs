@@ -1,6 +1,5 @@
 //! Chromium as an [`Engine`]: launching, what it is, and its end.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,15 +8,17 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use sonde_proto::visit::v1::{Failure, ThirdPartyCookies};
 
-use super::cdp::{AutoAttach, Connection, Filter};
-use super::http::RequestIds;
+use super::capabilities::{self, Launched};
+use super::cdp::{AutoAttach, Connection, Filter, RawCommand, SessionInfo};
+use super::http::{PUBLIC_SUFFIX_LIST, RequestIds};
 use super::launch::{self, ChromiumOptions};
+use super::strangers::{self, keep_strangers};
 use super::visit::{self, Setups};
 use super::workers::HookSource;
 use crate::config::{Config, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
-use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Scripts, Visit, VisitSetup};
+use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Visit, VisitSetup};
 use crate::relay::locate_extension;
 use crate::uplink::Uplink;
 
@@ -93,7 +94,12 @@ impl Chromium {
         let connection = browser.connection().clone();
         let setups = Setups::default();
         let hook = setups.clone();
-        let attach = AutoAttach::new(move |info| hook.commands(info));
+        let attach =
+            AutoAttach::new(move |info| hook.commands(info).unwrap_or_else(|| stranger_commands(info)));
+        let known = setups.clone();
+        let outside = Filter::outside(move |context| known.knows(context));
+        let events = connection.subscribe(outside.methods(strangers::METHODS.iter().copied()));
+        tokio::spawn(keep_strangers(events, self.uplink.clone()));
         connection
             .auto_attach(attach, CALL)
             .await
@@ -116,6 +122,7 @@ impl Chromium {
             _ => None,
         };
         let facts = self.facts(&browser, &spec, extension.as_ref());
+        let proxied = is_proxied(&spec.extra_flags);
         let missing = self.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
             extension: extension.ok_or(missing),
@@ -126,6 +133,7 @@ impl Chromium {
             facts,
             setups,
             worker_hooks,
+            proxied,
             ids: RequestIds::default(),
         }))
     }
@@ -153,6 +161,9 @@ impl Chromium {
                 ThirdPartyCookies::Never => "never",
                 _ => "always",
             },
+            "public_suffix_list": PUBLIC_SUFFIX_LIST,
+            "http_authentication": "challenges are not answered: the page gets their 401 responses",
+            "debugger": "on where scripts or HTTP are recorded; it skips all pauses",
             "launch_ms": u64::try_from(browser.launch_time().as_millis()).unwrap_or(u64::MAX),
             "extension": extension.map(|e| json!({
                 "id": e.id,
@@ -165,7 +176,11 @@ impl Chromium {
         BrowserFacts {
             pid: browser.pid(),
             provenance: provenance.to_string(),
-            capabilities: capabilities(spec.extension.as_ref(), extension.is_some()),
+            capabilities: capabilities::of(&Launched {
+                scripts: spec.extension.clone(),
+                extension: extension.is_some(),
+                proxied: is_proxied(&spec.extra_flags),
+            }),
         }
     }
 }
@@ -181,45 +196,20 @@ async fn load(
     prepared.load(uplink, None, loading).await
 }
 
-/// Field groups that this engine can observe.
-fn capabilities(scripts: Option<&Scripts>, extension: bool) -> BTreeMap<String, String> {
-    const DEVTOOLS: &[&str] = &[
-        "http.requests",
-        "http.responses",
-        "http.redirects",
-        "http.failures",
-        "http.bodies",
-        "http.post_bodies",
-        "http.tls",
-        "http.timings",
-        "http.initiators",
-        "http.callstacks",
-        "http.websocket_frames",
-        "cookies.http",
-        "cookies.snapshots",
-        "cookies.partitioned",
-    ];
-    const UNSUPPORTED: &[&str] =
-        &["cookies.changes", "dns.addresses", "dns.canonical_names", "navigations.window_sizes"];
-    let state = |names: &[&str], state: &str| -> Vec<(String, String)> {
-        names.iter().map(|n| ((*n).to_owned(), state.to_owned())).collect()
-    };
-    let by_extension = |asked: fn(&Scripts) -> bool| match scripts.is_some_and(asked) {
-        true if extension => "observed",
-        true => "unsupported",
-        false => "off",
-    };
-    let all = [
-        state(DEVTOOLS, "observed"),
-        state(&["cookies.script"], by_extension(|s| s.cookies)),
-        state(
-            &["javascript.calls", "javascript.callstacks", "javascript.workers"],
-            by_extension(|s| s.javascript),
-        ),
-        state(&["navigations"], by_extension(|s| s.navigations)),
-        state(UNSUPPORTED, "unsupported"),
-    ];
-    all.into_iter().flatten().collect()
+/// Of targets of no visit: their requests are kept, as belonging to none.
+fn stranger_commands(info: &SessionInfo) -> Vec<RawCommand> {
+    match &*info.kind {
+        "page" | "iframe" | "worker" | "shared_worker" | "service_worker" => {
+            vec![RawCommand::new("Network.enable", json!({}))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether flags send the browser's requests to a proxy.
+fn is_proxied(flags: &[String]) -> bool {
+    const PROXY: &[&str] = &["--proxy-server=", "--proxy-pac-url=", "--proxy-auto-detect"];
+    flags.iter().any(|flag| PROXY.iter().any(|proxy| flag.starts_with(proxy)))
 }
 
 impl Engine for Chromium {
@@ -242,6 +232,8 @@ pub(super) struct Running {
     pub setups: Setups,
     /// For workers; `None` where no JavaScript is recorded.
     pub worker_hooks: Option<HookSource>,
+    /// Its requests go to a proxy.
+    pub proxied: bool,
     pub ids: RequestIds,
     _run_dir: Arc<RunDir>,
 }

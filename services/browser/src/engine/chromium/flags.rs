@@ -37,6 +37,7 @@ pub const DISABLED_FEATURES: &[(&str, &str)] = &[
     ("OmniboxPopupWebUI", "as above"),
     ("AimEnabled", "as above"),
     ("RenderDocument", "with a new frame host per document DevTools misses the requests of unloading pages"),
+    ("BackForwardCache", "as above: a page that may be kept has a frame host of its own"),
     ("Translate", "no language detection in the page and no offer over it"),
     ("MediaRouter", "no search for devices in the local network"),
     ("DialMediaRouteProvider", "as above"),

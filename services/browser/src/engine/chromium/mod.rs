@@ -1,12 +1,16 @@
 //! Chromium: launched by us, driven over a DevTools pipe.
 
+mod capabilities;
 pub mod cdp;
 mod engine;
 pub mod flags;
 pub mod http;
 pub mod launch;
 mod profile;
+pub mod scripts;
+mod strangers;
 mod visit;
 mod workers;
 
 pub use engine::Chromium;
+pub use strangers::keep_strangers;

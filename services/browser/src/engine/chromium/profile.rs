@@ -63,33 +63,38 @@ impl Drop for ProfileDir {
 
 /// What can be set by preferences only, and only before the start.
 pub(super) fn write_preferences(profile: &Path, cookies: ThirdPartyCookies) -> Result<(), LaunchError> {
-    let dir = profile.join("Default");
-    let failed = |source| LaunchError::Profile { dir: dir.clone(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
-    let file = dir.join("Preferences");
-    let mut preferences = match fs::read(&file) {
+    let block = cookies == ThirdPartyCookies::Never;
+    let preferences = json!({
+        "profile": {"cookie_controls_mode": i32::from(block), "block_third_party_cookies": block},
+        // No offers to save passwords, cards and addresses, no sign-in: they draw over the page.
+        "credentials_enable_service": false,
+        "autofill": {"profile_enabled": false, "credit_card_enabled": false},
+        "signin": {"allowed": false, "allowed_on_next_startup": false},
+        // No look-ups of visited URLs at a third party: they would be in the traffic.
+        "safebrowsing": {"enabled": false},
+        "search": {"suggest_enabled": false},
+        "alternate_error_pages": {"enabled": false},
+        // No speculative requests: every request has a cause in the page.
+        "net": {"network_prediction_options": 2},
+    });
+    write(&profile.join("Default"), "Preferences", preferences)?;
+    // A challenge would wait for a user who is not there, and its request with it. Without a scheme that could answer
+    // it, the page gets the 401 at once, as when a user presses "cancel".
+    write(profile, "Local State", json!({"auth": {"schemes": ""}}))
+}
+
+/// Sets values of a JSON file and keeps the others.
+fn write(dir: &Path, name: &str, values: Value) -> Result<(), LaunchError> {
+    let failed = |source| LaunchError::Profile { dir: dir.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    let file = dir.join(name);
+    let mut present = match fs::read(&file) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| failed(io::Error::other(e)))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => json!({}),
         Err(error) => return Err(failed(error)),
     };
-    let block = cookies == ThirdPartyCookies::Never;
-    merge(
-        &mut preferences,
-        json!({
-            "profile": {"cookie_controls_mode": i32::from(block), "block_third_party_cookies": block},
-            // No offers to save passwords, cards and addresses, no sign-in: they draw over the page.
-            "credentials_enable_service": false,
-            "autofill": {"profile_enabled": false, "credit_card_enabled": false},
-            "signin": {"allowed": false, "allowed_on_next_startup": false},
-            // No look-ups of visited URLs at a third party: they would be in the traffic.
-            "safebrowsing": {"enabled": false},
-            "search": {"suggest_enabled": false},
-            "alternate_error_pages": {"enabled": false},
-            // No speculative requests: every request has a cause in the page.
-            "net": {"network_prediction_options": 2},
-        }),
-    );
-    fs::write(&file, preferences.to_string()).map_err(failed)
+    merge(&mut present, values);
+    fs::write(&file, present.to_string()).map_err(failed)
 }
 
 fn merge(into: &mut Value, from: Value) {

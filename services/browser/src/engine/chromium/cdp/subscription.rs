@@ -39,11 +39,23 @@ pub enum Item {
     HookFailed(Arc<HookFailure>),
 }
 
+/// Says which contexts' events are not wanted. Called for every event: it must be quick.
+#[derive(Clone)]
+struct Outside(Arc<dyn Fn(&ContextId) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Outside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outside")
+    }
+}
+
 /// Which events a subscription wants.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// `None`: every context.
     contexts: Option<HashSet<ContextId>>,
+    /// Contexts whose events are not wanted.
+    outside: Option<Outside>,
     /// `None`: every session (of the contexts).
     sessions: Option<HashSet<SessionId>>,
     browser_level: bool,
@@ -60,6 +72,11 @@ impl Filter {
     /// All sessions of these contexts.
     pub fn contexts(contexts: impl IntoIterator<Item = ContextId>) -> Self {
         Self { contexts: Some(contexts.into_iter().collect()), ..Self::default() }
+    }
+
+    /// All sessions but those of the contexts that `known` knows.
+    pub fn outside(known: impl Fn(&ContextId) -> bool + Send + Sync + 'static) -> Self {
+        Self { outside: Some(Outside(Arc::new(known))), ..Self::default() }
     }
 
     /// These sessions only (not their children).
@@ -86,6 +103,8 @@ impl Filter {
             (Some(wanted), Some(context)) => wanted.contains(context),
             (Some(_), None) => false,
         };
+        let known = |outside: &Outside| session.context_id.as_ref().is_some_and(|c| (outside.0)(c));
+        let in_context = in_context && !self.outside.as_ref().is_some_and(known);
         in_context && self.sessions.as_ref().is_none_or(|wanted| wanted.contains(&session.id))
     }
 

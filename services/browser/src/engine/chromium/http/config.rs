@@ -38,6 +38,12 @@ pub struct HttpConfig {
     /// WebSocket frames and EventSource messages (handshakes belong to `http`).
     pub websocket: bool,
     pub callstacks: bool,
+    /// Addresses and errors of names, as the network stack tells them.
+    pub dns: bool,
+    /// Addresses are a proxy's, not those of the names: none are recorded.
+    pub proxied: bool,
+    /// Whether it is remembered which request brought which URL.
+    pub link_scripts: bool,
     pub save_content: SaveContent,
     pub post_body_cap: usize,
     /// Of one WebSocket or EventSource message.
@@ -60,6 +66,9 @@ impl Default for HttpConfig {
             cookies: true,
             websocket: true,
             callstacks: true,
+            dns: true,
+            proxied: false,
+            link_scripts: false,
             save_content: SaveContent::None,
             post_body_cap: 1024 * 1024,
             payload_cap: 1024 * 1024,

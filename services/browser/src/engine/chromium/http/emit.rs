@@ -30,6 +30,7 @@ impl HttpTracker {
             Row::JavascriptCookie(_) => self.config.cookies,
             Row::WebsocketFrame(_) => self.config.websocket,
             Row::Callstack(_) => self.config.http && self.config.callstacks,
+            Row::DnsResponse(_) => self.config.dns,
             Row::Truncation(_) => true,
             _ => self.config.http,
         };
@@ -49,7 +50,8 @@ impl HttpTracker {
         let Some(mut exchange) = self.exchanges.remove(&id) else { return };
         if self.emit(&mut exchange, waive) {
             let (sent, received) = exchange.unclaimed();
-            self.count_unclaimed(sent + received.len());
+            self.count("unpaired_extra_info", sent + received.len());
+            self.count("extra_info_per_request_cap", exchange.dropped_extras());
             self.leftover_cookies(Some(&exchange), &received);
             self.by_cdp.remove(&exchange.cdp_id);
             self.gone.add(exchange.cdp_id);
@@ -100,6 +102,7 @@ impl HttpTracker {
                 if let Some(reply) = &shared.hop.reply {
                     let row = rows::redirect(&shared, reply, &exchange.hops[at + 1]);
                     self.record(reply.at_us, Row::HttpRedirect(row));
+                    self.resolved(exchange, at);
                 }
             } else if !self.emit_end(exchange, at) {
                 return false;
@@ -118,7 +121,9 @@ impl HttpTracker {
             && let Some(row) = rows::callstack(&shared)
         {
             self.record(hop.at_us, Row::Callstack(row));
+            self.cut_stack(exchange, hop);
         }
+        self.cut_places(exchange, hop);
         let at_us = hop.reply.as_ref().map_or(hop.at_us, |r| r.at_us);
         for extra in &hop.received {
             let setter = Setter {
@@ -192,12 +197,14 @@ impl HttpTracker {
             let reply = shared.hop.reply.as_ref().expect("looked at above");
             let row = rows::response(&shared, reply, fate);
             self.record(reply.at_us, Row::HttpResponse(row));
+            self.resolved(exchange, at);
         }
         if let Ending::Failed(failure) = ending
             && !is_ours(&failure)
         {
             let row = rows::failure(&self.shared(exchange, at), &failure);
             self.record(failure.at_us, Row::HttpFailure(row));
+            self.unresolved(exchange, at, &failure);
         }
         true
     }
@@ -281,9 +288,9 @@ impl HttpTracker {
         BodyFate { bytes: Some(size as i64), ..fate }
     }
 
-    fn count_unclaimed(&mut self, count: usize) {
+    fn count(&mut self, reason: &'static str, count: usize) {
         if count > 0 {
-            *self.missed.entry("unpaired_extra_info").or_default() += count as i64;
+            *self.missed.entry(reason).or_default() += count as i64;
         }
     }
 
@@ -305,39 +312,6 @@ impl HttpTracker {
             }
         }
     }
-
-    /// Text as it is stored, and its whole length in bytes; cut at the cap, which is recorded.
-    pub(super) fn cut_payload(
-        &mut self,
-        at_us: i64,
-        id: i64,
-        payload: String,
-        binary: bool,
-    ) -> (String, i64) {
-        let cap = self.config.payload_cap;
-        let padding = payload.bytes().rev().take_while(|b| *b == b'=').count();
-        let bytes = if binary { (payload.len() / 4 * 3).saturating_sub(padding) } else { payload.len() };
-        if bytes <= cap {
-            return (payload, bytes as i64);
-        }
-        let subject = Some(id.to_string());
-        let dropped = (1, (bytes - cap) as i64);
-        let row = rows::truncation(
-            "websocket_frames",
-            Some("payload"),
-            "payload_cap",
-            dropped,
-            cap as i64,
-            subject,
-        );
-        if self.config.websocket {
-            self.record(at_us, Row::Truncation(row));
-        }
-        // Whole groups of base64 stay decodable.
-        let keep = if binary { cap / 3 * 4 } else { cap };
-        let end = (0..=keep.min(payload.len())).rev().find(|at| payload.is_char_boundary(*at)).unwrap_or(0);
-        (payload[..end].to_owned(), bytes as i64)
-    }
 }
 
 /// We keep requests from leaving once the visit is over: they belong to no visit.
@@ -356,34 +330,6 @@ fn is_empty(hop: &Hop) -> bool {
     hop.initiator.kind == "preflight" || headers.is_some_and(|h| h.get("content-length") == Some("0"))
 }
 
-fn given_up(error: &str, at_us: i64) -> End {
+pub(super) fn given_up(error: &str, at_us: i64) -> End {
     End::GivenUp(Failure { at_us, error: error.to_owned(), ..Failure::default() })
-}
-
-/// Records all that is left.
-pub(super) fn finish(tracker: &mut HttpTracker) {
-    let mut ids: Vec<i64> = tracker.exchanges.keys().copied().collect();
-    ids.sort_unstable();
-    let now_us = tracker.now_us;
-    for id in ids {
-        if let Some(exchange) = tracker.exchanges.get_mut(&id) {
-            exchange.end.get_or_insert_with(|| given_up("unfinished", now_us));
-        }
-        tracker.advance(id, true);
-    }
-    tracker.finish_sockets();
-    let mut early: Vec<_> = std::mem::take(&mut tracker.early).into_values().collect();
-    early.sort_by(|a, b| a.cdp_id.cmp(&b.cdp_id));
-    for mut exchange in early {
-        let (sent, received) = exchange.unclaimed();
-        *tracker.missed.entry("extra_info_without_request").or_default() += (sent + received.len()) as i64;
-        tracker.leftover_cookies(None, &received);
-    }
-    let mut missed: Vec<_> = std::mem::take(&mut tracker.missed).into_iter().collect();
-    missed.sort_unstable();
-    for (reason, count) in missed {
-        let limit = if reason.ends_with("_cap") { tracker.config.max_open as i64 } else { 0 };
-        let row = rows::truncation("http_requests", None, reason, (count, 0), limit, None);
-        tracker.record(now_us, Row::Truncation(row));
-    }
 }

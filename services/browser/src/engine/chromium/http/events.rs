@@ -91,7 +91,7 @@ macro_rules! event {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
-        pub(super) struct $name { $($(#[$attr])* pub $field: $type),* }
+        pub(in crate::engine::chromium) struct $name { $($(#[$attr])* pub $field: $type),* }
     };
 }
 
@@ -139,7 +139,13 @@ event!(StackTrace {
     parent: Option<Box<StackTrace>>,
 });
 
-event!(CallFrame { function_name: String, url: String, line_number: i64, column_number: i64 });
+event!(CallFrame {
+    function_name: String,
+    script_id: String,
+    url: String,
+    line_number: i64,
+    column_number: i64,
+});
 
 event!(Response {
     url: String,
@@ -162,7 +168,16 @@ event!(Response {
     security_details: Option<Value>,
 });
 
-event!(RequestExtra { request_id: String, headers: Headers, connect_timing: ConnectTiming });
+event!(RequestExtra {
+    request_id: String,
+    headers: Headers,
+    connect_timing: ConnectTiming,
+    associated_cookies: Vec<AssociatedCookie>,
+});
+
+event!(AssociatedCookie { blocked_reasons: Vec<String>, cookie: NamedCookie });
+
+event!(NamedCookie { name: String, domain: String, path: String });
 
 event!(ConnectTiming { request_time: f64 });
 
@@ -222,6 +237,8 @@ event!(EventSourceMessage { request_id: String, timestamp: f64, data: String });
 event!(FrameNavigated { frame: NavigatedFrame });
 
 event!(NavigatedFrame { id: String, parent_id: Option<String>, url: String, url_fragment: Option<String> });
+
+event!(NavigatedWithin { frame_id: String, url: String });
 
 event!(FrameAttached { frame_id: String, parent_frame_id: String });
 

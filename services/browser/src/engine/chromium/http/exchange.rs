@@ -14,7 +14,7 @@ use super::frames::Place;
 use crate::engine::chromium::cdp::SessionId;
 
 /// ExtraInfo events kept for one request.
-const MAX_EXTRAS: usize = 256;
+pub(super) const MAX_EXTRAS: usize = 256;
 
 /// The same event, told by two sessions.
 pub(super) trait Digest {
@@ -43,11 +43,12 @@ pub(super) struct Extras<T> {
     waiting: VecDeque<T>,
     told: Vec<(u64, SessionId)>,
     by_session: Vec<(SessionId, usize)>,
+    dropped: usize,
 }
 
 impl<T> Default for Extras<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), told: Vec::new(), by_session: Vec::new() }
+        Self { waiting: VecDeque::new(), told: Vec::new(), by_session: Vec::new(), dropped: 0 }
     }
 }
 
@@ -70,7 +71,11 @@ impl<T: Digest> Extras<T> {
         let digest = event.digest();
         let at = count_one(&mut self.by_session, session);
         let doubled = self.told.get(at).is_some_and(|(d, s)| *d == digest && s != session);
-        if doubled || self.told.len() >= MAX_EXTRAS {
+        if doubled {
+            return;
+        }
+        if self.told.len() >= MAX_EXTRAS {
+            self.dropped += 1;
             return;
         }
         self.told.push((digest, session.clone()));
@@ -152,9 +157,10 @@ pub(super) enum End {
 }
 
 impl End {
-    /// Whether the page or the browser ended it, and not the network.
+    /// Whether the page or the browser ended it or went before it, and not the network: an answer may have come all
+    /// the same.
     fn is_canceled(&self) -> bool {
-        matches!(self, Self::Failed(failure) if failure.canceled)
+        matches!(self, Self::Failed(failure) if failure.canceled) || matches!(self, Self::GivenUp(_))
     }
 
     /// Whether the browser kept it from being sent, unless a header on the wire says otherwise.
@@ -311,7 +317,7 @@ impl Exchange {
     pub fn answer_late(&mut self, at: usize) {
         let canceled = self.end.as_ref().is_some_and(End::is_canceled);
         let at_us = match &self.end {
-            Some(End::Failed(failure)) => failure.at_us,
+            Some(End::Failed(failure) | End::GivenUp(failure)) => failure.at_us,
             _ => return,
         };
         let hop = &mut self.hops[at];
@@ -322,6 +328,11 @@ impl Exchange {
             let response = Response::from_extra(extra, &hop.url);
             hop.reply = Some(Reply { response, at_us, has_extra: Some(true) });
         }
+    }
+
+    /// ExtraInfo events that were too many.
+    pub fn dropped_extras(&self) -> usize {
+        self.sent.dropped + self.received.dropped
     }
 
     /// ExtraInfo events for which no hop was found.

@@ -135,11 +135,10 @@ fn hex(digest: &[u8]) -> String {
 pub fn setup_commands(kind: &str, config: &HttpConfig) -> Vec<RawCommand> {
     // Durable messages are kept outside the renderer: as the very bytes, and longer than their document. The
     // renderer's own buffer gives text transcoded to UTF-8 without its BOM. What no network brought (answers
-    // made by service workers) is in the renderer's buffer only, and so not to be had.
-    let buffers = json!({
-        "maxTotalBufferSize": TOTAL_BUFFER,
-        "maxResourceBufferSize": config.max_body_bytes.min(TOTAL_BUFFER),
-    });
+    // made by service workers) is in the renderer's buffer only: for that the visit has second sessions.
+    // Bodies of requests beyond the size of a resource are not kept either.
+    let longest = config.max_body_bytes.clamp(LONGEST_POST, TOTAL_BUFFER);
+    let buffers = json!({"maxTotalBufferSize": TOTAL_BUFFER, "maxResourceBufferSize": longest});
     let mut enable = buffers.clone();
     enable["maxPostDataSize"] = config.post_body_cap.saturating_add(1).into();
     enable["enableDurableMessages"] = true.into();
@@ -151,5 +150,7 @@ pub fn setup_commands(kind: &str, config: &HttpConfig) -> Vec<RawCommand> {
     commands
 }
 
+/// Bytes of a request's body up to which it is to be had, cap or not.
+const LONGEST_POST: u64 = 64 * 1024 * 1024;
 /// Bytes of bodies that the browser keeps for us, per session.
 const TOTAL_BUFFER: u64 = 256 * 1024 * 1024;

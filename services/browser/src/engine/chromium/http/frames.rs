@@ -8,9 +8,12 @@ use super::site::stored_url;
 use crate::engine::chromium::cdp::{SessionId, SessionInfo, TargetId};
 
 /// More frames than this are not told apart; their requests count as the tab's own.
-const MAX_FRAMES: usize = 50_000;
-/// Deeper nesting is cut.
+pub(super) const MAX_FRAMES: usize = 50_000;
+/// Ancestors listed of a request's frame; and sessions within sessions, which no page nests so deep.
 const MAX_DEPTH: usize = 64;
+const MAX_NESTED_SESSIONS: usize = 4096;
+/// Bytes of the ancestors' list of one request: their URLs can be as long as 2 MiB.
+pub(super) const MAX_ANCESTORS: usize = 256 * 1024;
 
 #[derive(Debug)]
 struct Frame {
@@ -43,6 +46,8 @@ pub(super) struct Place {
     pub frame_id: i64,
     pub parent_frame_id: Option<i64>,
     pub ancestors: Option<String>,
+    /// Ancestors that the list does not hold.
+    pub ancestors_left_out: usize,
     pub is_top: bool,
     pub frame_url: Option<String>,
     pub parent_url: Option<String>,
@@ -59,6 +64,8 @@ pub(super) struct Frames {
     tabs: HashMap<TargetId, Tab>,
     /// The first page seen: the visit's own.
     main: Option<TargetId>,
+    /// Requests of frames that are too many to be told apart.
+    unplaced: i64,
 }
 
 impl Frames {
@@ -105,7 +112,7 @@ impl Frames {
 
     fn page_of(&self, session: &SessionId) -> Option<TargetId> {
         let mut at = self.sessions.get(session)?;
-        for _ in 0..MAX_DEPTH {
+        for _ in 0..MAX_NESTED_SESSIONS {
             match &*at.kind {
                 "page" => return Some(at.target.clone()),
                 "shared_worker" | "service_worker" => return None,
@@ -153,13 +160,19 @@ impl Frames {
         let mut found = Vec::new();
         let mut at = frame;
         while let Some(parent) = at.parent.as_ref().and_then(|p| self.frames.get(p)) {
-            if found.len() >= MAX_DEPTH {
+            // A ring cannot be, but would never end.
+            if found.len() >= MAX_FRAMES {
                 break;
             }
             found.push(parent);
             at = parent;
         }
         found
+    }
+
+    /// Requests whose frame was beyond the bound.
+    pub fn beyond(&self) -> i64 {
+        self.unplaced
     }
 
     /// Where a request of this session and frame belongs.
@@ -181,13 +194,25 @@ impl Frames {
         if place.page.is_none() {
             return place;
         }
-        let Some(known) = frame.as_ref().and_then(|f| self.frames.get(f)) else { return place };
+        let Some(known) = frame.as_ref().and_then(|f| self.frames.get(f)) else {
+            self.unplaced += i64::from(frame.is_some());
+            return place;
+        };
         let ancestors = self.ancestors(known);
         let top = ancestors.last().copied().unwrap_or(known);
+        let mut room = MAX_ANCESTORS;
         let listed: Vec<_> = ancestors
             .iter()
+            .take(MAX_DEPTH)
             .map(|a| json!({"frameId": a.number, "url": stored_url(a.url.as_deref().unwrap_or_default())}))
+            .take_while(|entry| {
+                let needs = entry["url"].as_str().map_or(0, str::len);
+                let fits = needs <= room;
+                room = room.saturating_sub(needs);
+                fits
+            })
             .collect();
+        place.ancestors_left_out = ancestors.len() - listed.len();
         place.frame_id = known.number;
         place.parent_frame_id = Some(ancestors.first().map_or(-1, |a| a.number));
         place.ancestors = Some(serde_json::Value::Array(listed).to_string());
@@ -201,7 +226,7 @@ impl Frames {
     /// The frame that owns a dedicated worker.
     fn worker_frame(&self, session: &SessionId) -> Option<String> {
         let mut at = self.sessions.get(session)?;
-        for _ in 0..MAX_DEPTH {
+        for _ in 0..MAX_NESTED_SESSIONS {
             if let Some(frame) = &at.parent_frame {
                 return Some(frame.to_string());
             }

@@ -10,17 +10,21 @@
 
 mod config;
 mod cookies;
+mod cuts;
+mod dns;
 mod emit;
 mod events;
 mod exchange;
 mod fetch;
 mod frames;
+mod gone;
+mod links;
 mod post;
 mod resource;
 mod rows;
-mod site;
+pub(super) mod site;
 mod sockets;
-mod stack;
+pub(super) mod stack;
 mod tracker;
 
 #[cfg(test)]
@@ -31,5 +35,10 @@ pub use config::{
 };
 pub use cookies::{JarCookie, snapshot_rows};
 pub use events::Decode;
+pub(super) use events::StackTrace;
 pub use fetch::{BlobSink, BodyFetcher, Caller, CdpCaller, setup_commands};
+pub use links::{ScriptPlace, ScriptRequest};
+pub(super) use rows::truncation;
+pub use site::PUBLIC_SUFFIX_LIST;
+pub(super) use site::stored_url;
 pub use tracker::HttpTracker;

@@ -55,7 +55,7 @@ pub(super) fn is_xhr(kind: &str) -> bool {
     matches!(kind, "XHR" | "Fetch")
 }
 
-/// Kinds that may stay open for ever without keeping the network busy.
+/// Kinds that may stay open for ever without keeping the network busy; of pings the page need not hear the answer.
 pub(super) fn never_ends(kind: &str) -> bool {
-    matches!(kind, "EventSource" | "Media" | "WebSocket")
+    matches!(kind, "EventSource" | "Media" | "WebSocket" | "Ping")
 }

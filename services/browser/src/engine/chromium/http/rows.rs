@@ -2,7 +2,7 @@
 
 use sonde_proto::record::v1::{Callstack, HttpFailure, HttpRedirect, HttpRequest, HttpResponse, Truncation};
 
-use super::events::{Headers, Response, ResponseExtra};
+use super::events::{AssociatedCookie, Headers, NamedCookie, Response, ResponseExtra};
 use super::exchange::{Exchange, Failure, Hop, Reply};
 use super::frames::Tab;
 use super::post::PostBody;
@@ -90,7 +90,21 @@ pub(super) fn request(shared: &Shared<'_>, post: PostBody) -> HttpRequest {
         context_type: Some(place.context_type.clone()).filter(|c| !c.is_empty()),
         devtools_frame_id: place.devtools_frame.clone(),
         priority: hop.priority.clone(),
+        blocked_cookies: hop.sent.as_ref().and_then(|s| blocked_cookies(&s.associated_cookies)),
     }
+}
+
+/// The cookies that were kept back, with why.
+fn blocked_cookies(cookies: &[AssociatedCookie]) -> Option<String> {
+    let blocked: Vec<_> = cookies
+        .iter()
+        .filter(|c| !c.blocked_reasons.is_empty())
+        .map(|c| {
+            let NamedCookie { name, domain, path } = &c.cookie;
+            serde_json::json!({"name": name, "domain": domain, "path": path, "reasons": c.blocked_reasons})
+        })
+        .collect();
+    (!blocked.is_empty()).then(|| serde_json::Value::Array(blocked).to_string())
 }
 
 pub(super) fn callstack(shared: &Shared<'_>) -> Option<Callstack> {
@@ -133,7 +147,7 @@ fn status_line(response: &Response, status: i64) -> String {
     format!("{version} {status} {text}").trim_end().to_owned()
 }
 
-fn cache_source(
+pub(super) fn cache_source(
     exchange: &Exchange,
     response: &Response,
     extra: Option<&ResponseExtra>,
@@ -237,7 +251,7 @@ pub(super) fn failure(shared: &Shared<'_>, failure: &Failure) -> HttpFailure {
     }
 }
 
-pub(super) fn truncation(
+pub(in crate::engine::chromium) fn truncation(
     table: &str,
     column: Option<&str>,
     reason: &str,

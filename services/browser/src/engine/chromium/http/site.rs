@@ -2,14 +2,21 @@
 
 use url::{Host, Url};
 
+/// The list by which sites are told apart, for provenance: the crate that holds it, its version, and that its
+/// private part (github.io and the like) counts.
+pub const PUBLIC_SUFFIX_LIST: &str = "psl 2.1.247, private suffixes included";
+
+/// Stands for the content of a data: URL.
+pub(super) const STRIPPED: &str = "<data-stripped>";
+
 /// The URL as it is stored: of data: URLs only the type is kept.
-pub(super) fn stored_url(url: &str) -> String {
+pub(in crate::engine::chromium) fn stored_url(url: &str) -> String {
     let is_data = url.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("data:"));
     if !is_data {
         return url.to_owned();
     }
     let kind = url[5..].split([',', ';']).next().unwrap_or_default();
-    format!("data:{kind},<data-stripped>")
+    format!("data:{kind},{STRIPPED}")
 }
 
 /// `scheme://host[:port]`; `None` for opaque origins. Of blob: URLs that of their maker.
@@ -41,6 +48,46 @@ pub(super) fn third_party(url: &str, of: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Cases {
+        sites: Vec<SiteCase>,
+        pairs: Vec<PairCase>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct SiteCase {
+        url: String,
+        site: Option<String>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct PairCase {
+        url: String,
+        of: String,
+        third_party: Option<bool>,
+    }
+
+    /// M01: the cases that the extension's tests read, too.
+    #[test]
+    fn sites_are_those_of_the_shared_cases() {
+        let text = include_str!("../../../../../../tests/data/third-party-cases.json");
+        let cases: Cases = serde_json::from_str(text).unwrap();
+        assert!(cases.sites.len() > 20 && cases.pairs.len() > 20);
+        for case in cases.sites {
+            assert_eq!(site(&case.url), case.site, "{}", case.url);
+        }
+        for case in cases.pairs {
+            assert_eq!(third_party(&case.url, &case.of), case.third_party, "{} of {}", case.url, case.of);
+        }
+    }
+
+    #[test]
+    fn the_lists_version_is_that_of_the_lock_file() {
+        let lock = include_str!("../../../../../../Cargo.lock");
+        let version = PUBLIC_SUFFIX_LIST.split([' ', ',']).nth(1).unwrap();
+        assert!(lock.contains(&format!("name = \"psl\"\nversion = \"{version}\"")), "{PUBLIC_SUFFIX_LIST}");
+    }
 
     #[test]
     fn sites_follow_the_public_suffix_list() {

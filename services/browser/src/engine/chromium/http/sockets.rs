@@ -137,6 +137,7 @@ impl HttpTracker {
         let failure = Failure { at_us, error: error.to_owned(), ..Failure::default() };
         let row = rows::failure(&self.shared(&socket.exchange, 0), &failure);
         self.record(at_us, Row::HttpFailure(row));
+        self.unresolved(&socket.exchange, 0, &failure);
     }
 
     pub(super) fn finish_sockets(&mut self) {

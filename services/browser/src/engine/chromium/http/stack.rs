@@ -2,42 +2,63 @@
 
 use std::fmt::Write as _;
 
-use super::events::{Initiator, StackTrace};
+use super::events::{CallFrame, Initiator, StackTrace};
 
 /// More frames than any browser sends; a bound all the same.
-const MAX_FRAMES: usize = 1000;
+pub(in crate::engine::chromium) const MAX_FRAMES: usize = 1000;
+/// Of one stack, in bytes: URLs can be as long as 2 MiB.
+const MAX_TEXT: usize = 1 << 20;
+/// Of a frame beside its name and URL.
+const PUNCTUATION: usize = 32;
+
+/// The frames of a stack and of its asynchronous parents, each with the cause that stands on it.
+fn frames(stack: &StackTrace) -> impl Iterator<Item = (&CallFrame, &str)> {
+    let parts = std::iter::successors(Some((stack, "")), |(part, _)| {
+        let parent = part.parent.as_deref()?;
+        Some((parent, parent.description.as_deref().unwrap_or_default()))
+    });
+    parts.flat_map(|(part, cause)| {
+        part.call_frames.iter().enumerate().map(move |(at, frame)| (frame, if at == 0 { cause } else { "" }))
+    })
+}
+
+/// How many frames fit.
+fn fitting(stack: &StackTrace) -> usize {
+    let mut room = MAX_TEXT;
+    frames(stack)
+        .take(MAX_FRAMES)
+        .take_while(|(frame, cause)| {
+            let needs = frame.function_name.len() + frame.url.len() + cause.len() + PUNCTUATION;
+            let fits = needs <= room;
+            room = room.saturating_sub(needs);
+            fits
+        })
+        .count()
+}
+
+/// Frames that [`text`] leaves out.
+pub(in crate::engine::chromium) fn cut(stack: &StackTrace) -> usize {
+    frames(stack).count() - fitting(stack)
+}
 
 /// Frames innermost first, one a line: `func@file:line:col;asyncCause`, lines and columns from 1. The cause
 /// stands on the first frame of each asynchronous parent.
-pub(super) fn text(stack: &StackTrace) -> Option<String> {
+pub(in crate::engine::chromium) fn text(stack: &StackTrace) -> Option<String> {
     let mut text = String::new();
-    let mut frames = 0;
-    let mut at = Some(stack);
-    let mut cause = "";
-    while let Some(part) = at {
-        for frame in &part.call_frames {
-            frames += 1;
-            if frames > MAX_FRAMES {
-                return Some(text);
-            }
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            let (line, column) = (frame.line_number + 1, frame.column_number + 1);
-            let (name, url) = (&frame.function_name, super::site::stored_url(&frame.url));
-            write!(text, "{name}@{url}:{line}:{column};{cause}").expect("writing to a string");
-            cause = "";
+    for (frame, cause) in frames(stack).take(fitting(stack)) {
+        if !text.is_empty() {
+            text.push('\n');
         }
-        at = part.parent.as_deref();
-        cause = at.and_then(|p| p.description.as_deref()).unwrap_or_default();
+        let (line, column) = (frame.line_number + 1, frame.column_number + 1);
+        let (name, url) = (&frame.function_name, super::site::stored_url(&frame.url));
+        write!(text, "{name}@{url}:{line}:{column};{cause}").expect("writing to a string");
     }
-    (frames > 0).then_some(text)
+    (!text.is_empty()).then_some(text)
 }
 
 /// The script that stands innermost, asynchronous parents included.
-pub(super) fn innermost_url(stack: &StackTrace) -> Option<&str> {
-    let own = stack.call_frames.iter().map(|f| f.url.as_str()).find(|u| !u.is_empty());
-    own.or_else(|| innermost_url(stack.parent.as_deref()?))
+pub(in crate::engine::chromium) fn innermost_url(stack: &StackTrace) -> Option<&str> {
+    frames(stack).map(|(frame, _)| frame.url.as_str()).find(|url| !url.is_empty())
 }
 
 /// The initiator without its stack; line and column as the browser says, from 0.
@@ -71,5 +92,17 @@ mod tests {
         let lines = "f@http://a/x.js:5:10;\n@http://a/y.js:1:1;Promise.then\ng@http://a/y.js:2:2;";
         assert_eq!(text(&stack).unwrap(), lines);
         assert_eq!(innermost_url(&stack), Some("http://a/x.js"));
+        assert_eq!(cut(&stack), 0);
+    }
+
+    /// M18
+    #[test]
+    fn long_stacks_are_cut_and_say_by_how_much() {
+        let frame = |url: String| CallFrame { url, ..CallFrame::default() };
+        let many =
+            StackTrace { call_frames: vec![frame("u".into()); MAX_FRAMES + 3], ..StackTrace::default() };
+        assert_eq!((cut(&many), text(&many).unwrap().lines().count()), (3, MAX_FRAMES));
+        let long = StackTrace { call_frames: vec![frame("u".repeat(400_000)); 4], ..StackTrace::default() };
+        assert_eq!((cut(&long), text(&long).unwrap().lines().count()), (2, 2));
     }
 }

@@ -1,6 +1,6 @@
 //! From events to requests: what each event changes.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,36 +9,11 @@ use serde::de::DeserializeOwned;
 use super::events::*;
 use super::exchange::{Body, End, Exchange, Failure, Hop, Post, Reply};
 use super::frames::{Frames, Place, Tab};
+use super::gone::Gone;
+use super::links::Links;
 use super::sockets::Socket;
-use super::{Action, BodyResult, Decode, HttpConfig, MainDocument, PostDataRequest, RequestIds, emit};
+use super::{Action, BodyResult, Decode, HttpConfig, MainDocument, PostDataRequest, RequestIds, cuts};
 use crate::engine::chromium::cdp::{SessionId, SessionInfo, TargetId};
-
-/// Ended requests remembered, so that late events do not make them again.
-const MAX_GONE: usize = 50_000;
-
-/// Remembers the newest ids.
-#[derive(Debug, Default)]
-pub(super) struct Gone {
-    ids: HashSet<String>,
-    order: VecDeque<String>,
-}
-
-impl Gone {
-    pub fn add(&mut self, id: String) {
-        if self.ids.insert(id.clone()) {
-            self.order.push_back(id);
-        }
-        if self.order.len() > MAX_GONE
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
-    }
-
-    fn has(&self, id: &str) -> bool {
-        self.ids.contains(id)
-    }
-}
 
 /// Turns the DevTools events of one visit's browser context into rows. Pure: what is to be done comes back as
 /// [`Action`]s, and time is an argument.
@@ -60,6 +35,9 @@ pub struct HttpTracker {
     pub(super) offset_us: Option<f64>,
     /// What was not recorded, by reason.
     pub(super) missed: HashMap<&'static str, i64>,
+    /// data: URLs that were stored without their content, and how many bytes that was.
+    pub(super) stripped: (i64, i64),
+    pub(super) links: Links,
     pub(super) empty_stored: bool,
     pub(super) finishing: bool,
     pub(super) now_us: i64,
@@ -82,6 +60,8 @@ impl HttpTracker {
             last_activity_us: 0,
             offset_us: None,
             missed: HashMap::new(),
+            stripped: (0, 0),
+            links: Links::default(),
             empty_stored: false,
             finishing: false,
             now_us: 0,
@@ -178,6 +158,10 @@ impl HttpTracker {
                 let FrameNavigated { frame } = params.decode()?;
                 let url = frame.url + frame.url_fragment.as_deref().unwrap_or_default();
                 self.frames.navigated(session, &frame.id, frame.parent_id.as_deref(), url);
+            }
+            "navigatedWithinDocument" => {
+                let event: NavigatedWithin = params.decode()?;
+                self.frames.navigated(session, &event.frame_id, None, event.url);
             }
             _ => {}
         }
@@ -322,6 +306,9 @@ impl HttpTracker {
             }));
         }
         self.note_main(exchange, &hop);
+        if self.config.link_scripts && !self.links.note(session, exchange.id, &hop) {
+            self.miss("linked_urls_cap");
+        }
         exchange.hops.push(hop);
     }
 
@@ -462,7 +449,7 @@ impl HttpTracker {
     pub fn finish(&mut self, now_us: i64) -> Vec<Action> {
         self.now_us = now_us;
         self.finishing = true;
-        emit::finish(self);
+        cuts::finish(self);
         std::mem::take(&mut self.out)
     }
 }

@@ -89,7 +89,12 @@ impl ChromiumVisit {
     async fn visible_links(&self, deadline: Instant) -> Result<Vec<String>, NotLoaded> {
         let value = self.isolated(VISIBLE_LINKS, deadline).await?;
         let mut found: Vec<String> = serde_json::from_value(value).unwrap_or_default();
-        found.truncate(LINKS);
+        if found.len() > LINKS {
+            found.truncate(LINKS);
+            let limit = LINKS as i64;
+            // How many there are was not counted: at least one.
+            self.record_cut("crawl_history", "links_cap", 1, limit, Some(self.url())).await;
+        }
         Ok(found)
     }
 

@@ -4,6 +4,9 @@
 
 mod browse;
 mod commands;
+mod companions;
+mod cuts;
+mod late;
 mod page;
 mod picture;
 mod recorder;
@@ -24,16 +27,18 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::cdp::{
-    CallError, ContextId, Filter, Limits, PendingCall, RawCommand, RawJson, SessionInfo, TargetId,
+    CallError, ContextId, Filter, Limits, PendingCall, RawCommand, RawJson, SessionInfo, Stats, TargetId,
 };
 use super::engine::{CALL, Running};
 use super::http::{HttpTracker, JarCookie, snapshot_rows};
+use super::scripts::{self, ScriptTracker};
 use super::workers::{self, WorkerRecorder, Workers};
 use crate::attempt::fault;
 use crate::engine::extension::Attendance;
 use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
 use crate::uplink::AttemptUplink;
-use recorder::{Order, Recorder, Traffic};
+pub(super) use late::unattributed;
+use recorder::{Order, Recorder, Recording, Traffic};
 use setups::Setup;
 pub(super) use setups::Setups;
 use warden::{PageState, Warden};
@@ -58,6 +63,10 @@ pub(super) struct ChromiumVisit {
     traffic: Option<watch::Receiver<Traffic>>,
     recorder: Option<mpsc::Sender<Order>>,
     workers: Option<Workers>,
+    /// The recorder's task: it keeps what comes late until the channel of its orders closes.
+    recording: Option<JoinHandle>,
+    /// What the connection had missed when the visit began.
+    stats: Stats,
     /// The extension records it.
     attendance: Option<Attendance>,
     uplink: AttemptUplink,
@@ -71,9 +80,11 @@ pub(super) struct ChromiumVisit {
     /// The page did not answer: it is closed before its context.
     stuck: bool,
     ending: Option<Ending>,
-    /// End with the visit.
-    _tasks: Vec<AbortOnDropHandle<()>>,
+    /// Ends with the visit.
+    _warden: Option<JoinHandle>,
 }
+
+type JoinHandle = AbortOnDropHandle<()>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -130,12 +141,16 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     };
     let answer = call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
     let context = decoded::<ContextCreated>(&answer, "Target.createBrowserContext")?.browser_context_id;
-    let http = recorder::config(&instruments, max_body_bytes, context.as_str());
     let hook = browser.worker_hooks.as_ref().filter(|_| instruments.javascript).map(|hooks| hooks.hook());
-    browser.setups.insert(context.clone(), Setup { http: http.clone(), workers: hook.clone() });
+    let ours = hook.as_ref().map(|hook| hook.sources().map(|source| scripts::sha256(&source)).into());
+    let mut recording = recorder::recording(&instruments, max_body_bytes, context.as_str(), browser.proxied);
+    if let Some(scripts) = recording.as_mut().and_then(|r| r.scripts.as_mut()) {
+        scripts.ours = ours.unwrap_or_default();
+    }
+    browser.setups.insert(context.clone(), Setup { recording: recording.clone(), workers: hook.clone() });
     let of_visit = || Filter::contexts([context.clone()]);
     let page_events = connection.subscribe(of_visit().methods(warden::METHODS.iter().copied()));
-    let recorded_events = http.is_some().then(|| connection.subscribe_within(of_visit(), QUEUED));
+    let recorded_events = recording.is_some().then(|| connection.subscribe_within(of_visit(), QUEUED));
     let workers = hook.map(|hook| {
         let wanted = of_visit().methods(workers::METHODS.iter().copied());
         (hook, connection.subscribe_within(wanted, QUEUED))
@@ -159,8 +174,8 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     let means = Means { uplink, progress, site_url };
     let mut visit = ChromiumVisit::new(browser.clone(), context, target, session, means);
     visit.watch(page_events);
-    if let Some((config, events)) = http.zip(recorded_events) {
-        visit.record(HttpTracker::new(config, browser.ids.clone()), events);
+    if let Some((recording, events)) = recording.zip(recorded_events) {
+        visit.record(recording, events);
     }
     if let Some((hook, events)) = workers {
         visit.record_workers(hook, events);
@@ -200,6 +215,7 @@ impl ChromiumVisit {
         session: Arc<SessionInfo>,
         means: Means,
     ) -> Self {
+        let stats = browser.connection.stats();
         Self {
             browser,
             context,
@@ -209,6 +225,8 @@ impl ChromiumVisit {
             traffic: None,
             recorder: None,
             workers: None,
+            recording: None,
+            stats,
             attendance: None,
             uplink: means.uplink,
             progress: means.progress,
@@ -219,7 +237,7 @@ impl ChromiumVisit {
             loaded: false,
             stuck: false,
             ending: None,
-            _tasks: Vec::new(),
+            _warden: None,
         }
     }
 
@@ -228,17 +246,19 @@ impl ChromiumVisit {
         self.state = state.subscribe();
         let connection = self.browser.connection.clone();
         let warden = Warden { connection, events, main: self.target.clone(), state };
-        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(warden.run())));
+        self._warden = Some(AbortOnDropHandle::new(tokio::spawn(warden.run())));
     }
 
-    fn record(&mut self, tracker: HttpTracker, events: super::cdp::Subscription) {
+    fn record(&mut self, recording: Recording, events: super::cdp::Subscription) {
         let (orders, taken) = mpsc::channel(16);
         let (traffic, seen) = watch::channel(Traffic::default());
         let connection = self.browser.connection.clone();
-        let recorder = Recorder::new(connection, events, tracker, self.uplink.clone(), traffic, taken);
+        let tracker = HttpTracker::new(recording.http, self.browser.ids.clone());
+        let trackers = (tracker, recording.scripts.map(ScriptTracker::new));
+        let recorder = Recorder::new(connection, events, trackers, self.uplink.clone(), traffic, taken);
         self.recorder = Some(orders);
         self.traffic = Some(seen);
-        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(recorder.run())));
+        self.recording = Some(AbortOnDropHandle::new(tokio::spawn(recorder.run())));
     }
 
     /// Waits until the extension is ready for the visit.
@@ -343,7 +363,8 @@ impl ChromiumVisit {
             let silent = if self.stuck { SILENT_STUCK } else { HAND_OVER };
             ending.devtools = Some(workers.finish(silent, deadline).await);
         }
-        let Some(orders) = self.recorder.take() else { return ending };
+        self.record_cuts().await;
+        let Some(orders) = self.recorder.clone() else { return ending };
         self.progress.detail("waiting for the network's recorder");
         let network = self.finish_recorder(orders, deadline).await;
         let suspects = [ending.devtools.unwrap_or_default(), network];
@@ -378,7 +399,19 @@ impl ChromiumVisit {
     }
 
     /// The ladder: page, context; after that only the process is left.
-    async fn take_down(self, deadline: Instant) -> Fate {
+    async fn take_down(mut self, deadline: Instant) -> Fate {
+        let fate = self.dispose_context(deadline).await;
+        // It says what came too late, and ends.
+        drop(self.recorder.take());
+        if let Some(recording) = self.recording.take()
+            && timeout_at(deadline, recording).await.is_err()
+        {
+            tracing::warn!("the recorder of late records did not end in time");
+        }
+        fate
+    }
+
+    async fn dispose_context(&self, deadline: Instant) -> Fate {
         let connection = &self.browser.connection;
         let step = (left(deadline) / 3).max(Duration::from_millis(100));
         let close =

@@ -5,15 +5,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sonde_proto::StreamId;
+use sonde_proto::record::v1::record::Row;
 use sonde_proto::visit::v1::Instruments;
 use sonde_runtime::clock::wall_us;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::engine::chromium::cdp::{Connection, Event, Item, Subscription, TargetId};
+use super::companions::Companions;
+use super::late;
+use crate::engine::chromium::cdp::{Connection, Event, Item, SessionInfo, Subscription, TargetId};
 use crate::engine::chromium::http::{
-    Action, BlobSink, BodyFetcher, BodyResult, Caller, HttpConfig, HttpTracker, PostDataRequest, SaveContent,
+    Action, BlobSink, BodyFetcher, BodyRequest, BodyResult, Caller, HttpConfig, HttpTracker, PostDataRequest,
+    SaveContent, truncation,
+};
+use crate::engine::chromium::scripts::{
+    ScriptAction, ScriptConfig, ScriptTracker, SourceResult, read_source,
 };
 use crate::uplink::{AttemptUplink, UplinkError};
 
@@ -21,9 +28,28 @@ use crate::uplink::{AttemptUplink, UplinkError};
 const FETCHES: usize = 8;
 const FETCH: Duration = Duration::from_secs(30);
 
-/// What the tracker is to record; `None`: nothing that needs the network events.
-pub(super) fn config(i: &Instruments, max_body_bytes: u64, context_id: &str) -> Option<HttpConfig> {
-    if !i.http && !i.cookies && i.save_content.is_empty() {
+/// What is recorded of a visit by DevTools.
+#[derive(Debug, Clone)]
+pub(in crate::engine::chromium) struct Recording {
+    pub http: HttpConfig,
+    pub scripts: Option<ScriptConfig>,
+}
+
+impl Recording {
+    /// Scripts are told by the debugger, and only with it do stacks have asynchronous parents.
+    pub fn needs_debugger(&self) -> bool {
+        self.scripts.is_some() || self.http.callstacks
+    }
+}
+
+/// What is to be recorded; `None`: nothing that needs DevTools. `proxied`: the browser asks a proxy.
+pub(super) fn recording(
+    i: &Instruments,
+    max_body_bytes: u64,
+    context_id: &str,
+    proxied: bool,
+) -> Option<Recording> {
+    if !(i.http || i.cookies || i.dns || i.scripts) && i.save_content.is_empty() {
         return None;
     }
     let save_content = match i.save_content.as_slice() {
@@ -31,17 +57,26 @@ pub(super) fn config(i: &Instruments, max_body_bytes: u64, context_id: &str) -> 
         types if types.iter().any(|t| t == "all") => SaveContent::All,
         types => SaveContent::Types(types.iter().cloned().collect::<BTreeSet<_>>()),
     };
-    Some(HttpConfig {
+    let scripts = i.scripts.then(|| ScriptConfig {
+        save_sources: save_content.covers("script"),
+        max_source_bytes: max_body_bytes,
+        ..ScriptConfig::default()
+    });
+    let http = HttpConfig {
         http: i.http,
         cookies: i.cookies,
         websocket: i.http,
         callstacks: i.http,
+        dns: i.dns,
+        proxied,
+        link_scripts: i.scripts,
         save_content,
         max_body_bytes,
         incognito: true,
         context_id: Some(context_id.to_owned()),
         ..HttpConfig::default()
-    })
+    };
+    Some(Recording { http, scripts })
 }
 
 /// The network as the tracker sees it.
@@ -83,11 +118,35 @@ enum Fetched {
     Body(i64, BodyResult),
     PostData(PostDataRequest, Option<Vec<u8>>),
     Empty(Result<(), String>),
+    Source(u64, SourceResult),
+    /// A page has a second session, or needs none any more.
+    Companion,
+}
+
+/// A body, from the companion of its session where that itself does not have it.
+async fn body(
+    fetcher: &BodyFetcher<Caller, Sink>,
+    request: &BodyRequest,
+    companions: Option<&Companions>,
+) -> BodyResult {
+    let first = fetcher.fetch(request).await;
+    let companion = companions.and_then(|c| c.of(&request.session));
+    let Some(session) = companion.filter(|_| matches!(first, BodyResult::Failed { .. })) else {
+        return first;
+    };
+    match fetcher.fetch(&BodyRequest { session, ..request.clone() }).await {
+        // Why there is no body says the session that was told of it.
+        BodyResult::Failed { .. } => first,
+        found => found,
+    }
 }
 
 pub(super) struct Recorder {
     pub events: Subscription,
     pub tracker: HttpTracker,
+    scripts: Option<ScriptTracker>,
+    /// `None`: no bodies are saved.
+    companions: Option<Companions>,
     pub uplink: AttemptUplink,
     pub traffic: watch::Sender<Traffic>,
     pub orders: mpsc::Receiver<Order>,
@@ -101,15 +160,20 @@ impl Recorder {
     pub fn new(
         connection: Connection,
         events: Subscription,
-        tracker: HttpTracker,
+        (tracker, scripts): (HttpTracker, Option<ScriptTracker>),
         uplink: AttemptUplink,
         traffic: watch::Sender<Traffic>,
         orders: mpsc::Receiver<Order>,
     ) -> Self {
+        let config = tracker.config();
+        let bodies = config.http && config.save_content != SaveContent::None;
+        let companions = bodies.then(|| Companions::new(connection.clone(), config));
         let caller = Caller { connection, deadline: FETCH };
         Self {
             events,
             tracker,
+            scripts,
+            companions,
             fetcher: BodyFetcher { caller, sink: Sink(uplink.clone()) },
             uplink,
             traffic,
@@ -135,7 +199,7 @@ impl Recorder {
                         let suspect = self.finish(deadline).await;
                         // A visit that was dropped meanwhile does not want to know.
                         let _ = done.send(suspect);
-                        return;
+                        return late::keep(self.events, self.uplink, self.orders).await;
                     }
                     None => return,
                 },
@@ -172,11 +236,15 @@ impl Recorder {
     async fn on_item(&mut self, item: Item) -> Result<(), UplinkError> {
         match item {
             Item::Event(event) => return self.on_event(&event).await,
-            Item::Lost { events, .. } => self.suspect(&format!("{events} events of the browser were lost")),
+            Item::Lost { events, bytes } => {
+                self.suspect(&format!("{events} events of the browser were lost"));
+                return self.record_lost(events, bytes).await;
+            }
             Item::HookFailed(failure) => {
                 // A target that ended at once never made a request.
                 const GONE: i64 = -32001;
-                if failure.method.starts_with("Network.") && failure.code != GONE {
+                let recording = ["Network.", "Debugger."].iter().any(|d| failure.method.starts_with(d));
+                if recording && failure.code != GONE {
                     let kind = &failure.session.kind;
                     self.suspect(&format!("{} failed in a {kind}: {}", failure.method, failure.message));
                 }
@@ -188,8 +256,34 @@ impl Recorder {
     async fn on_event(&mut self, event: &Event) -> Result<(), UplinkError> {
         let Some(session) = &event.session else { return Ok(()) };
         let age = i64::try_from(event.received_at.elapsed().as_micros()).unwrap_or(0);
-        let actions = self.tracker.on_event(session, &event.method, &event.params, wall_us() - age);
-        self.act(actions).await
+        let at_us = wall_us() - age;
+        if &*event.method == "Target.attachedToTarget" {
+            self.attach_companions(session);
+        }
+        let actions = self.tracker.on_event(session, &event.method, &event.params, at_us);
+        self.act(actions).await?;
+        let Some(scripts) = &mut self.scripts else { return Ok(()) };
+        let actions = scripts.on_event(session, &event.method, &event.params, at_us, &mut self.tracker);
+        self.act_on_scripts(actions).await
+    }
+
+    fn attach_companions(&mut self, come: &std::sync::Arc<SessionInfo>) {
+        let Some(companions) = &self.companions else { return };
+        for session in companions.needed(come) {
+            let companions = companions.clone();
+            self.fetches.spawn(async move {
+                companions.attach(session).await;
+                Fetched::Companion
+            });
+        }
+    }
+
+    async fn record_lost(&mut self, events: u64, bytes: u64) -> Result<(), UplinkError> {
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let dropped = (signed(events), signed(bytes));
+        let limit = super::QUEUED.events as i64;
+        let row = truncation("http_requests", None, "queue_overflow", dropped, limit, None);
+        self.uplink.record(StreamId::DEVTOOLS, wall_us(), Row::Truncation(row)).await
     }
 
     fn traffic(&self) -> Traffic {
@@ -205,7 +299,11 @@ impl Recorder {
         let actions = match fetched {
             Fetched::Body(id, result) => self.tracker.on_body(id, result),
             Fetched::PostData(request, bytes) => self.tracker.on_post_data(&request, bytes),
-            Fetched::Empty(Ok(())) => Vec::new(),
+            Fetched::Source(id, result) => {
+                let actions = self.scripts.as_mut().map(|s| s.on_source(id, result)).unwrap_or_default();
+                return self.act_on_scripts(actions).await;
+            }
+            Fetched::Empty(Ok(())) | Fetched::Companion => Vec::new(),
             Fetched::Empty(Err(error)) => {
                 self.suspect(&format!("the empty body could not be stored: {error}"));
                 Vec::new()
@@ -224,9 +322,10 @@ impl Recorder {
                     self.uplink.record(StreamId::DEVTOOLS, captured_at_us, row).await?;
                 }
                 Action::FetchBody(request) => {
+                    let companions = self.companions.clone();
                     self.fetches.spawn(async move {
                         let _permit = room.acquire().await;
-                        Fetched::Body(request.request_id, fetcher.fetch(&request).await)
+                        Fetched::Body(request.request_id, body(&fetcher, &request, companions.as_ref()).await)
                     });
                 }
                 Action::FetchPostData(request) => {
@@ -237,6 +336,25 @@ impl Recorder {
                 }
                 Action::StoreEmptyBody => {
                     self.fetches.spawn(async move { Fetched::Empty(fetcher.store_empty().await) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn act_on_scripts(&mut self, actions: Vec<ScriptAction>) -> Result<(), UplinkError> {
+        for action in actions {
+            match action {
+                ScriptAction::Record { captured_at_us, row } => {
+                    self.uplink.record(StreamId::DEVTOOLS, captured_at_us, row).await?;
+                }
+                ScriptAction::ReadSource(request) => {
+                    let (fetcher, room) = (self.fetcher.clone(), self.room.clone());
+                    self.fetches.spawn(async move {
+                        let _permit = room.acquire().await;
+                        let source = read_source(&fetcher.caller, &fetcher.sink, &request).await;
+                        Fetched::Source(request.id, source)
+                    });
                 }
             }
         }
@@ -262,12 +380,18 @@ impl Recorder {
             Err(_) => self.suspect("not all bodies were there at the deadline"),
         }
         self.fetches.abort_all();
-        let last = self.tracker.finish(wall_us());
-        // Bodies asked for now could not come any more; what is recorded is what counts.
-        for action in last {
-            if let Action::Record { captured_at_us, row } = action
-                && let Err(error) = self.uplink.record(StreamId::DEVTOOLS, captured_at_us, row).await
-            {
+        // Bodies and sources asked for now could not come any more; what is recorded is what counts.
+        let scripts = self.scripts.as_mut().map(|s| s.finish(wall_us())).unwrap_or_default();
+        let scripts = scripts.into_iter().filter_map(|action| match action {
+            ScriptAction::Record { captured_at_us, row } => Some((captured_at_us, row)),
+            ScriptAction::ReadSource(_) => None,
+        });
+        let requests = self.tracker.finish(wall_us()).into_iter().filter_map(|action| match action {
+            Action::Record { captured_at_us, row } => Some((captured_at_us, row)),
+            _ => None,
+        });
+        for (captured_at_us, row) in scripts.chain(requests).collect::<Vec<_>>() {
+            if let Err(error) = self.uplink.record(StreamId::DEVTOOLS, captured_at_us, row).await {
                 self.suspect(&error.to_string());
                 break;
             }

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 
+use super::recorder::Recording;
 use crate::engine::chromium::cdp::{ContextId, RawCommand, SessionInfo};
-use crate::engine::chromium::http::{self, HttpConfig};
 use crate::engine::chromium::workers::Hook;
+use crate::engine::chromium::{http, scripts};
 
 /// What the targets of one visit are told.
 #[derive(Clone, Default)]
 pub(in crate::engine::chromium) struct Setup {
-    /// `None`: without the network instruments.
-    pub http: Option<HttpConfig>,
+    /// `None`: without the DevTools instruments.
+    pub recording: Option<Recording>,
     /// `None`: without the JavaScript instrument.
     pub workers: Option<Hook>,
 }
@@ -32,12 +33,23 @@ impl Setups {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(context);
     }
 
-    /// Called on the connection's reading task for every new session.
-    pub fn commands(&self, info: &SessionInfo) -> Vec<RawCommand> {
+    /// Whether a visit runs in this context.
+    pub fn knows(&self, context: &ContextId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(context)
+    }
+
+    /// Called on the connection's reading task for every new session. `None`: it is of no visit.
+    pub fn commands(&self, info: &SessionInfo) -> Option<Vec<RawCommand>> {
         let setups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(setup) = info.context_id.as_ref().and_then(|c| setups.get(c)) else { return Vec::new() };
-        let mut commands = match (&setup.http, &*info.kind) {
-            (Some(config), kind) => http::setup_commands(kind, config),
+        let setup = setups.get(info.context_id.as_ref()?)?;
+        let mut commands = match (&setup.recording, &*info.kind) {
+            (Some(recording), kind) => {
+                let mut commands = http::setup_commands(kind, &recording.http);
+                if recording.needs_debugger() {
+                    commands.extend(scripts::setup_commands(kind));
+                }
+                commands
+            }
             (None, "page") => vec![RawCommand::new("Page.enable", json!({}))],
             (None, _) => Vec::new(),
         };
@@ -49,6 +61,6 @@ impl Setups {
         if let Some(hook) = &setup.workers {
             commands.extend(hook.commands(info));
         }
-        commands
+        Some(commands)
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::chromium::cdp::{
 };
 
 /// Popups that may stay open at once; more are closed when they come.
-const POPUPS: usize = 16;
+pub(super) const POPUPS: usize = 16;
 /// Documents remembered.
 const COMMITS: usize = 64;
 
@@ -28,6 +28,8 @@ pub(super) struct PageState {
     pub idle: bool,
     /// Why nothing will come of it any more.
     pub gone: Option<String>,
+    /// Popups that were closed because there were too many.
+    pub popups_closed: u64,
 }
 
 impl PageState {
@@ -99,6 +101,7 @@ pub(super) const METHODS: &[&str] = &[
     "Target.attachedToTarget",
     "Target.detachedFromTarget",
     "Inspector.targetCrashed",
+    "Debugger.paused",
 ];
 
 pub(super) struct Warden {
@@ -117,9 +120,14 @@ impl Warden {
             let Some(session) = event.session.clone() else { continue };
             match &*event.method {
                 "Page.javascriptDialogOpening" => self.dismiss(&session, &event),
+                // A script that runs out of memory pauses whatever is skipped; nobody is there to look.
+                "Debugger.paused" => {
+                    self.send(Some(&session), RawCommand::new("Debugger.resume", json!({})));
+                }
                 "Target.attachedToTarget" if is_popup(&session, &self.main) => {
                     popups += 1;
                     if popups > POPUPS {
+                        self.state.send_modify(|s| s.popups_closed += 1);
                         let params = json!({"targetId": session.target_id});
                         self.send(None, RawCommand::new("Target.closeTarget", params));
                     }

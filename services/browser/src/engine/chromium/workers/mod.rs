@@ -98,6 +98,16 @@ fn is_worker(kind: &str) -> bool {
 }
 
 impl Hook {
+    /// Sources that are run in workers for the recording's sake.
+    pub fn sources(&self) -> [String; 3] {
+        [self.0.expression.clone(), self.again(), recorder::QUESTION.to_owned()]
+    }
+
+    /// For a second session on a worker, which only has to hear what the hooks say: their function is theirs already.
+    fn again(&self) -> String {
+        format!("delete globalThis.{}", self.0.binding)
+    }
+
     /// What a new session is told before its target runs.
     pub fn commands(&self, info: &SessionInfo) -> Vec<RawCommand> {
         if !is_worker(&info.kind) {
@@ -107,8 +117,7 @@ impl Hook {
         if hooked.len() >= REMEMBERED {
             hooked.clear();
         }
-        // A second session on a worker only has to hear what the hooks say: their function is theirs already.
-        let again = format!("delete globalThis.{}", self.0.binding);
+        let again = self.again();
         let expression = if hooked.insert(info.target_id.clone()) { &self.0.expression } else { &again };
         vec![
             RawCommand::new("Runtime.addBinding", json!({"name": self.0.binding})),

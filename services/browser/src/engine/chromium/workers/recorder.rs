@@ -25,6 +25,9 @@ use crate::uplink::{AttemptUplink, UplinkError};
 pub(in crate::engine::chromium) const METHODS: &[&str] =
     &["Runtime.bindingCalled", "Target.attachedToTarget", "Target.detachedFromTarget"];
 
+/// Run in a worker to have its answer.
+pub(super) const QUESTION: &str = "0";
+
 /// Workers of one visit that are told apart; beyond that, rows of workers that have ended lose their numbering.
 const WORKERS: usize = 4096;
 
@@ -83,7 +86,7 @@ impl Workers {
         let own = |s: &Arc<SessionInfo>| s.context_id.as_ref() == Some(&self.context) && is_worker(&s.kind);
         let asked = |session: Arc<SessionInfo>| async move {
             // Its answer comes after the end of the running task, and so after what that task recorded.
-            let params = json!({"expression": "0", "silent": true});
+            let params = json!({"expression": QUESTION, "silent": true});
             match self.connection.call_raw(Some(&session.id), "Runtime.evaluate", params, silent).await {
                 Ok(_) => None,
                 Err(error) if error.is_session_gone() => None,

@@ -11,7 +11,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sonde/record/v1/javascript.proto.
  */
 export const file_sonde_record_v1_javascript: GenFile = /*@__PURE__*/
-  fileDesc("CiBzb25kZS9yZWNvcmQvdjEvamF2YXNjcmlwdC5wcm90bxIPc29uZGUucmVjb3JkLnYxItEFCg5KYXZhc2NyaXB0Q2FsbBIRCglpbmNvZ25pdG8YASABKAgSIQoZcGFnZV9zY29wZWRfZXZlbnRfb3JkaW5hbBgCIAEoAxIWCgl3aW5kb3dfaWQYAyABKANIAIgBARIOCgZ0YWJfaWQYBCABKAMSEAoIZnJhbWVfaWQYBSABKAMSIAoKc2NyaXB0X3VybBgGIAEoCUIHkrUYA3VybEgBiAEBEhgKC3NjcmlwdF9saW5lGAcgASgJSAKIAQESFwoKc2NyaXB0X2NvbBgIIAEoCUgDiAEBEhYKCWZ1bmNfbmFtZRgJIAEoCUgEiAEBEhwKD3NjcmlwdF9sb2NfZXZhbBgKIAEoCUgFiAEBEiIKDGRvY3VtZW50X3VybBgLIAEoCUIHkrUYA3VybEgGiAEBEiMKDXRvcF9sZXZlbF91cmwYDCABKAlCB5K1GAN1cmxIB4gBARIXCgpjYWxsX3N0YWNrGA0gASgJSAiIAQESDgoGc3ltYm9sGA4gASgJEhEKCW9wZXJhdGlvbhgPIAEoCRISCgV2YWx1ZRgQIAEoCUgJiAEBEiAKCWFyZ3VtZW50cxgRIAEoCUIIkrUYBGpzb25ICogBARIYCgtkb2N1bWVudF9pZBgSIAEoCUgLiAEBEhAKCHRhbXBlcmVkGBMgASgIOiWKtRghCgpqYXZhc2NyaXB0EAEYASoPdmlzaXRfaWQsc3ltYm9sQgwKCl93aW5kb3dfaWRCDQoLX3NjcmlwdF91cmxCDgoMX3NjcmlwdF9saW5lQg0KC19zY3JpcHRfY29sQgwKCl9mdW5jX25hbWVCEgoQX3NjcmlwdF9sb2NfZXZhbEIPCg1fZG9jdW1lbnRfdXJsQhAKDl90b3BfbGV2ZWxfdXJsQg0KC19jYWxsX3N0YWNrQggKBl92YWx1ZUIMCgpfYXJndW1lbnRzQg4KDF9kb2N1bWVudF9pZCLXAQoGU2NyaXB0EhQKA3VybBgBIAEoCUIHkrUYA3VybBIpCgxjb250ZW50X2hhc2gYAiABKAlCDpK1GApzaGEyNTYtaGV4SACIAQESDgoGbGVuZ3RoGAMgASgDEh4KEWRldnRvb2xzX2ZyYW1lX2lkGAQgASgJSAGIAQESCwoDaG93GAUgASgJOiiKtRgkCgdzY3JpcHRzEAEYASoVdmlzaXRfaWQsY29udGVudF9oYXNoQg8KDV9jb250ZW50X2hhc2hCFAoSX2RldnRvb2xzX2ZyYW1lX2lkYgZwcm90bzM", [file_sonde_record_v1_options]);
+  fileDesc("CiBzb25kZS9yZWNvcmQvdjEvamF2YXNjcmlwdC5wcm90bxIPc29uZGUucmVjb3JkLnYxItEFCg5KYXZhc2NyaXB0Q2FsbBIRCglpbmNvZ25pdG8YASABKAgSIQoZcGFnZV9zY29wZWRfZXZlbnRfb3JkaW5hbBgCIAEoAxIWCgl3aW5kb3dfaWQYAyABKANIAIgBARIOCgZ0YWJfaWQYBCABKAMSEAoIZnJhbWVfaWQYBSABKAMSIAoKc2NyaXB0X3VybBgGIAEoCUIHkrUYA3VybEgBiAEBEhgKC3NjcmlwdF9saW5lGAcgASgJSAKIAQESFwoKc2NyaXB0X2NvbBgIIAEoCUgDiAEBEhYKCWZ1bmNfbmFtZRgJIAEoCUgEiAEBEhwKD3NjcmlwdF9sb2NfZXZhbBgKIAEoCUgFiAEBEiIKDGRvY3VtZW50X3VybBgLIAEoCUIHkrUYA3VybEgGiAEBEiMKDXRvcF9sZXZlbF91cmwYDCABKAlCB5K1GAN1cmxIB4gBARIXCgpjYWxsX3N0YWNrGA0gASgJSAiIAQESDgoGc3ltYm9sGA4gASgJEhEKCW9wZXJhdGlvbhgPIAEoCRISCgV2YWx1ZRgQIAEoCUgJiAEBEiAKCWFyZ3VtZW50cxgRIAEoCUIIkrUYBGpzb25ICogBARIYCgtkb2N1bWVudF9pZBgSIAEoCUgLiAEBEhAKCHRhbXBlcmVkGBMgASgIOiWKtRghCgpqYXZhc2NyaXB0EAEYASoPdmlzaXRfaWQsc3ltYm9sQgwKCl93aW5kb3dfaWRCDQoLX3NjcmlwdF91cmxCDgoMX3NjcmlwdF9saW5lQg0KC19zY3JpcHRfY29sQgwKCl9mdW5jX25hbWVCEgoQX3NjcmlwdF9sb2NfZXZhbEIPCg1fZG9jdW1lbnRfdXJsQhAKDl90b3BfbGV2ZWxfdXJsQg0KC19jYWxsX3N0YWNrQggKBl92YWx1ZUIMCgpfYXJndW1lbnRzQg4KDF9kb2N1bWVudF9pZCKmCAoGU2NyaXB0EhQKA3VybBgBIAEoCUIHkrUYA3VybBIpCgxjb250ZW50X2hhc2gYAiABKAlCDpK1GApzaGEyNTYtaGV4SACIAQESDgoGbGVuZ3RoGAMgASgDEh4KEWRldnRvb2xzX2ZyYW1lX2lkGAQgASgJSAGIAQESCwoDaG93GAUgASgJEhkKDGNvbnRleHRfdHlwZRgGIAEoCUgCiAEBEhMKBnRhYl9pZBgHIAEoA0gDiAEBEhUKCGZyYW1lX2lkGAggASgDSASIAQESIgoMZG9jdW1lbnRfdXJsGAkgASgJQgeStRgDdXJsSAWIAQESIwoNdG9wX2xldmVsX3VybBgKIAEoCUIHkrUYA3VybEgGiAEBEhYKCXNjcmlwdF9pZBgLIAEoCUgHiAEBEhcKCnJlcXVlc3RfaWQYDCABKANICIgBARIYCgtlbmdpbmVfaGFzaBgNIAEoCUgJiAEBEhwKD25hbWVkX2J5X2l0c2VsZhgOIAEoCEgKiAEBEiIKDGVtYmVkZGVyX3VybBgPIAEoCUIHkrUYA3VybEgLiAEBEhcKCnN0YXJ0X2xpbmUYECABKANIDIgBARIZCgxzdGFydF9jb2x1bW4YESABKANIDYgBARIWCglpc19tb2R1bGUYEiABKAhIDogBARIkCg5zb3VyY2VfbWFwX3VybBgTIAEoCUIHkrUYA3VybEgPiAEBEhcKCmNhbGxfc3RhY2sYFCABKAlIEIgBARIgCgpwYXJlbnRfdXJsGBUgASgJQgeStRgDdXJsSBGIAQESGwoOc291cmNlX291dGNvbWUYFiABKAlIEogBARIZCgxzb3VyY2VfZXJyb3IYFyABKAlIE4gBARIZCgxzb3VyY2VfYnl0ZXMYGCABKANIFIgBATooirUYJAoHc2NyaXB0cxABGAEqFXZpc2l0X2lkLGNvbnRlbnRfaGFzaEIPCg1fY29udGVudF9oYXNoQhQKEl9kZXZ0b29sc19mcmFtZV9pZEIPCg1fY29udGV4dF90eXBlQgkKB190YWJfaWRCCwoJX2ZyYW1lX2lkQg8KDV9kb2N1bWVudF91cmxCEAoOX3RvcF9sZXZlbF91cmxCDAoKX3NjcmlwdF9pZEINCgtfcmVxdWVzdF9pZEIOCgxfZW5naW5lX2hhc2hCEgoQX25hbWVkX2J5X2l0c2VsZkIPCg1fZW1iZWRkZXJfdXJsQg0KC19zdGFydF9saW5lQg8KDV9zdGFydF9jb2x1bW5CDAoKX2lzX21vZHVsZUIRCg9fc291cmNlX21hcF91cmxCDQoLX2NhbGxfc3RhY2tCDQoLX3BhcmVudF91cmxCEQoPX3NvdXJjZV9vdXRjb21lQg8KDV9zb3VyY2VfZXJyb3JCDwoNX3NvdXJjZV9ieXRlc2IGcHJvdG8z", [file_sonde_record_v1_options]);
 
 /**
  * One use of an instrumented API by page script.
@@ -161,7 +161,8 @@ export const JavascriptCallSchema: GenMessage<JavascriptCall> = /*@__PURE__*/
   messageDesc(file_sonde_record_v1_javascript, 0);
 
 /**
- * One script that the engine compiled for execution, whatever way it came.
+ * One script that the engine compiled for execution, whatever way it came: one row for each time it was compiled in a
+ * frame or worker. Scripts of our own extension and commands are left out.
  *
  * @generated from message sonde.record.v1.Script
  */
@@ -174,14 +175,16 @@ export type Script = Message<"sonde.record.v1.Script"> & {
   url: string;
 
   /**
-   * SHA-256 of the source text.
+   * SHA-256 of the source: of JavaScript its text in UTF-8, of WebAssembly the module's bytes. The same as the
+   * content_hash of the response that brought it, unless that was in another charset or began with a byte order mark;
+   * then request_id joins the two.
    *
    * @generated from field: optional string content_hash = 2;
    */
   contentHash?: string | undefined;
 
   /**
-   * Length of the source in UTF-16 units.
+   * Length of the source in UTF-16 units; of WebAssembly in bytes.
    *
    * @generated from field: int64 length = 3;
    */
@@ -195,11 +198,147 @@ export type Script = Message<"sonde.record.v1.Script"> & {
   devtoolsFrameId?: string | undefined;
 
   /**
-   * How it came: script, inline, eval, module, worker, wasm.
+   * How it came: inline (of the document, or inserted by script), handler (an event handler attribute), external, data,
+   * blob, import (a module that script asked for), eval, function (Function and its kin), anonymous (text that no
+   * running script had compiled: of a timer, a javascript: URL), worker, import_scripts, worklet, wasm.
    *
    * @generated from field: string how = 5;
    */
   how: string;
+
+  /**
+   * Target that ran it: page, iframe, worker, shared_worker, service_worker.
+   *
+   * @generated from field: optional string context_type = 6;
+   */
+  contextType?: string | undefined;
+
+  /**
+   * Tab of the frame; -1 when it belongs to no tab (shared and service workers).
+   *
+   * @generated from field: optional int64 tab_id = 7;
+   */
+  tabId?: bigint | undefined;
+
+  /**
+   * Frame within the tab: 0 is the top frame; of dedicated workers the frame that owns them.
+   *
+   * @generated from field: optional int64 frame_id = 8;
+   */
+  frameId?: bigint | undefined;
+
+  /**
+   * URL of the frame's document.
+   *
+   * @generated from field: optional string document_url = 9;
+   */
+  documentUrl?: string | undefined;
+
+  /**
+   * URL of the tab's top document.
+   *
+   * @generated from field: optional string top_level_url = 10;
+   */
+  topLevelUrl?: string | undefined;
+
+  /**
+   * DevTools id of the script, unique in its process of the browser.
+   *
+   * @generated from field: optional string script_id = 11;
+   */
+  scriptId?: string | undefined;
+
+  /**
+   * Request that brought it: joins with http_requests and http_responses.
+   *
+   * @generated from field: optional int64 request_id = 12;
+   */
+  requestId?: bigint | undefined;
+
+  /**
+   * The engine's own hash of the source's text; differs from content_hash only where a blob holds the source and lone
+   * surrogates in it became U+FFFD.
+   *
+   * @generated from field: optional string engine_hash = 13;
+   */
+  engineHash?: string | undefined;
+
+  /**
+   * Whether `url` is a name that the script gives itself (sourceURL).
+   *
+   * @generated from field: optional bool named_by_itself = 14;
+   */
+  namedByItself?: boolean | undefined;
+
+  /**
+   * URL that the embedder gave: the document or script it stands in, also where `url` is named by the script itself.
+   *
+   * @generated from field: optional string embedder_url = 15;
+   */
+  embedderUrl?: string | undefined;
+
+  /**
+   * Line within the resource at `embedder_url` that it begins at, from 1.
+   *
+   * @generated from field: optional int64 start_line = 16;
+   */
+  startLine?: bigint | undefined;
+
+  /**
+   * Column that it begins at, from 1.
+   *
+   * @generated from field: optional int64 start_column = 17;
+   */
+  startColumn?: bigint | undefined;
+
+  /**
+   * Whether it is a module.
+   *
+   * @generated from field: optional bool is_module = 18;
+   */
+  isModule?: boolean | undefined;
+
+  /**
+   * Its sourceMappingURL; of data: URLs only the type is kept.
+   *
+   * @generated from field: optional string source_map_url = 19;
+   */
+  sourceMapUrl?: string | undefined;
+
+  /**
+   * Script stack that had it compiled, as in callstacks: of eval, Function and what scripts insert.
+   *
+   * @generated from field: optional string call_stack = 20;
+   */
+  callStack?: string | undefined;
+
+  /**
+   * URL of the innermost script of that stack, or of the request's initiator.
+   *
+   * @generated from field: optional string parent_url = 21;
+   */
+  parentUrl?: string | undefined;
+
+  /**
+   * What became of the source itself: complete (a blob when scripts' content is saved), not_asked, capped, failed.
+   *
+   * @generated from field: optional string source_outcome = 22;
+   */
+  sourceOutcome?: string | undefined;
+
+  /**
+   * Why source_outcome is failed.
+   *
+   * @generated from field: optional string source_error = 23;
+   */
+  sourceError?: string | undefined;
+
+  /**
+   * Length of the source in bytes, as hashed.
+   *
+   * @generated from field: optional int64 source_bytes = 24;
+   */
+  sourceBytes?: bigint | undefined;
 };
 
 /**

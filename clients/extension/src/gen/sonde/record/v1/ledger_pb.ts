@@ -463,7 +463,8 @@ export type Capability = Message<"sonde.record.v1.Capability"> & {
   fieldGroup: string;
 
   /**
-   * observed, unsupported or off.
+   * observed: recorded when the visit asks for its instrument. unsupported: this browser cannot tell. off: it was started
+   * without. lost: it was asked for, and did not come up.
    *
    * @generated from field: string state = 4;
    */

@@ -52,8 +52,8 @@ fn a_request_and_its_response_carry_what_was_on_the_wire() {
             _ => None,
         })
         .collect();
-    // The request at wallTime, cookie and response two monotonic seconds later.
-    assert_eq!(times, [1_000_000_000, 1_002_000_000, 1_002_000_000]);
+    // The request at wallTime; cookie, response and address two monotonic seconds later.
+    assert_eq!(times, [1_000_000_000, 1_002_000_000, 1_002_000_000, 1_002_000_000]);
     bench.finish();
     assert!(bench.truncations().is_empty());
 }

@@ -1,7 +1,9 @@
 //! Scripts of events as Chromium 156 sends them, and the rows they give.
 
+mod cuts;
 mod exchanges;
 mod pairing;
+mod pings;
 mod placing;
 
 use serde_json::{Value, json};
@@ -99,6 +101,10 @@ impl Bench {
 
     pub fn cookies(&self) -> Vec<&JavascriptCookie> {
         self.rows(|r| if let Row::JavascriptCookie(r) = r { Some(r) } else { None })
+    }
+
+    pub fn dns(&self) -> Vec<&sonde_proto::record::v1::DnsResponse> {
+        self.rows(|r| if let Row::DnsResponse(r) = r { Some(r) } else { None })
     }
 
     pub fn truncations(&self) -> Vec<&Truncation> {
