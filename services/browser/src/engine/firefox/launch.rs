@@ -92,6 +92,9 @@ struct Starting {
     profile: ProfileDir,
 }
 
+/// A flag of ours: `--set-pref=NAME=JSON`. Firefox has none for preferences.
+const SET_PREF: &str = "--set-pref=";
+
 /// Starts Firefox and geckodriver and waits until both answer. Needs a tokio runtime.
 pub(super) async fn launch(options: FirefoxOptions) -> Result<Running, LaunchError> {
     const OURS: [&str; 6] =
@@ -105,11 +108,17 @@ pub(super) async fn launch(options: FirefoxOptions) -> Result<Running, LaunchErr
     }
     let started = Instant::now();
     let addon = uuid::Uuid::new_v4().to_string();
-    let prefs = prefs::all(&Choices {
+    let mut prefs = prefs::all(&Choices {
         third_party_cookies: options.third_party_cookies,
         languages: &options.languages,
         addon_uuid: &addon,
     });
+    for arg in &options.extra_args {
+        let Some(pair) = arg.strip_prefix(SET_PREF) else { continue };
+        let (name, value) = pair.split_once('=').ok_or_else(|| LaunchError::Argument(arg.clone()))?;
+        let value = serde_json::from_str(value).map_err(|_| LaunchError::Argument(arg.clone()))?;
+        prefs.insert(name.to_owned(), value);
+    }
     let profile = ProfileDir::prepare(&options.root, &prefs::user_js(&prefs))
         .map_err(|source| LaunchError::Profile { dir: options.root.clone(), source })?;
     let args = arguments(&options, profile.path());
@@ -166,7 +175,7 @@ fn arguments(options: &FirefoxOptions, profile: &Path) -> Vec<String> {
     if options.headless {
         args.push("--headless".to_owned());
     }
-    args.extend(options.extra_args.iter().cloned());
+    args.extend(options.extra_args.iter().filter(|arg| !arg.starts_with(SET_PREF)).cloned());
     args
 }
 

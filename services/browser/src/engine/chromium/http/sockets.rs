@@ -112,7 +112,9 @@ impl HttpTracker {
 
     pub(super) fn on_socket_error(&mut self, event: SocketError) {
         if let Some(socket) = self.sockets.get_mut(&event.request_id) {
-            socket.error = Some(event.error_message);
+            // Of a handshake that failed Chromium tells no more than that.
+            let told = Some(event.error_message).filter(|text| !text.is_empty());
+            socket.error = Some(told.unwrap_or_else(|| "net::ERR_FAILED".to_owned()));
         }
     }
 
