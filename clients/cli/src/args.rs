@@ -253,6 +253,9 @@ pub struct SelftestArgs {
     /// Only pages whose names contain this
     #[arg(long, value_name = "TEXT")]
     pub page: Option<String>,
+    /// On Chromium, then on Firefox, instead of the one browser of --browser
+    #[arg(long, conflicts_with = "executable")]
+    pub both: bool,
     /// Keep the data here instead of in a directory that is removed
     #[arg(long, short = 'o', value_name = "DIR")]
     pub out: Option<PathBuf>,

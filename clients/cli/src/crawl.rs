@@ -7,7 +7,7 @@ use sonde_proto::coordinator::v1::{
 };
 use sonde_runtime::endpoint::{Inproc, connect};
 use sonde_runtime::signals::Shutdown;
-use sonde_site::{PAGES, Site, SiteOptions};
+use sonde_site::{Site, SiteOptions, tour};
 use tonic::transport::Channel;
 
 use crate::args::CrawlArgs;
@@ -69,7 +69,7 @@ async fn fixture() -> Result<Site, CliError> {
 const NOT_TO_LIST: &[&str] = &["hang", "download", "infinite-loop"];
 
 fn fixture_urls(site: &Site) -> Vec<String> {
-    let listed = PAGES.iter().filter(|p| !NOT_TO_LIST.contains(&p.name));
+    let listed = tour().iter().filter(|p| !NOT_TO_LIST.contains(&p.name));
     listed.map(|page| page.url(site, &format!("crawl-{}", page.name), "")).collect()
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use sonde_site::{DocOptions, DocSite, PAGES, Site, SiteOptions};
+use sonde_site::{DocOptions, DocSite, Site, SiteOptions, pages};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Pages of known content on loopback host names.
@@ -63,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
         }
         None => {
             let site = Site::start(SiteOptions { port: arguments.port, sites: arguments.hosts, log }).await?;
-            print_lines(PAGES.iter().map(|page| page.url(&site, page.name, "")))?;
+            print_lines(pages().map(|page| page.url(&site, page.name, "")))?;
             ended.await;
             site.stop().await?;
         }

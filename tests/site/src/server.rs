@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::log::Log;
-use crate::tap::{HeadTap, Tapped};
+use crate::tap::{Hangup, HeadTap, Tapped};
 
 /// What can go wrong with a site.
 #[derive(Debug, thiserror::Error)]
@@ -107,13 +107,15 @@ async fn accept_loop(
         }
         let (router, cancel, log) = (router.clone(), cancel.clone(), Arc::clone(&log));
         tasks.spawn(async move {
-            let tap = HeadTap::default();
-            let service = TowerToHyperService::new(router.layer(Extension(tap.clone())));
+            let (tap, hangup) = (HeadTap::default(), Hangup::default());
+            let layered = router.layer(Extension(tap.clone())).layer(Extension(hangup.clone()));
+            let service = TowerToHyperService::new(layered);
+            let tapped = Tapped { stream, tap, hangup: hangup.clone() };
             let builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-            let connection =
-                builder.serve_connection_with_upgrades(TokioIo::new(Tapped { stream, tap }), service);
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(tapped), service);
             tokio::select! {
                 () = cancel.cancelled() => {}
+                () = hangup.asked() => {}
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended early");
                 }

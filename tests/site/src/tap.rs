@@ -4,11 +4,13 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 /// The HTTP library refuses larger heads before this bound matters.
 const MAX_HEAD: usize = 512 << 10;
@@ -67,10 +69,40 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Option<RawHead> {
     Some(RawHead { line, headers })
 }
 
+/// Lets a handler end its connection without an answer.
+#[derive(Clone, Default)]
+pub(crate) struct Hangup {
+    ended: CancellationToken,
+    reset: Arc<AtomicBool>,
+}
+
+impl Hangup {
+    /// Ends it: by a reset, or as one that is over.
+    pub fn now(&self, reset: bool) {
+        self.reset.store(reset, Ordering::Relaxed);
+        self.ended.cancel();
+    }
+
+    pub async fn asked(&self) {
+        self.ended.cancelled().await;
+    }
+}
+
 /// The tapped connection.
 pub(crate) struct Tapped {
     pub stream: TcpStream,
     pub tap: HeadTap,
+    pub hangup: Hangup,
+}
+
+impl Drop for Tapped {
+    fn drop(&mut self) {
+        if self.hangup.reset.load(Ordering::Relaxed)
+            && let Err(error) = self.stream.set_zero_linger()
+        {
+            tracing::warn!(%error, "a connection ends without the reset it should have");
+        }
+    }
 }
 
 impl AsyncRead for Tapped {

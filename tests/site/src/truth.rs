@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Truth {
     /// `"<operation> <symbol>"` -> number of calls. Alternative symbols of one call are joined by `|`.
     pub calls: BTreeMap<String, u64>,
+    /// The same of calls made in workers.
+    pub worker_calls: BTreeMap<String, u64>,
     pub cookies: Vec<TruthCookie>,
     pub navigations: Vec<TruthNavigation>,
     pub failures: Vec<TruthFailure>,
@@ -19,6 +21,8 @@ pub struct Truth {
     pub cached: Vec<String>,
     /// Free remarks of a page, for tests of that page (e.g. what it could detect).
     pub notes: Vec<String>,
+    /// What went wrong in a page: then its other reports are not to be believed.
+    pub errors: Vec<String>,
     /// `done` posts: one per document that finished.
     pub done: Vec<String>,
 }
@@ -54,6 +58,9 @@ pub struct TruthFailure {
     pub class: String,
     #[serde(default)]
     pub reached: bool,
+    /// True when a policy refuses it before there is a request.
+    #[serde(default)]
+    pub unsent: bool,
 }
 
 /// One WebSocket text frame or EventSource message.
@@ -67,8 +74,10 @@ pub struct TruthFrame {
 
 impl Truth {
     fn absorb(&mut self, more: Truth) {
-        for (key, count) in more.calls {
-            *self.calls.entry(key).or_default() += count;
+        for (calls, more) in [(&mut self.calls, more.calls), (&mut self.worker_calls, more.worker_calls)] {
+            for (key, count) in more {
+                *calls.entry(key).or_default() += count;
+            }
         }
         self.cookies.extend(more.cookies);
         self.navigations.extend(more.navigations);
@@ -76,6 +85,7 @@ impl Truth {
         self.frames.extend(more.frames);
         self.cached.extend(more.cached);
         self.notes.extend(more.notes);
+        self.errors.extend(more.errors);
         self.done.extend(more.done);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sonde_site::expect::{Table, from_site, sqlite};
-use sonde_site::{DocOptions, DocSite, LogOptions, PAGES, Site, SiteOptions, sha256_hex};
+use sonde_site::{DocOptions, DocSite, LogOptions, Site, SiteOptions, pages, sha256_hex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -30,7 +30,7 @@ async fn get(port: u16, host: &str, path: &str) -> (u16, String) {
 #[tokio::test]
 async fn every_page_answers_with_its_token_in_every_url() {
     let site = Site::start(SiteOptions::default()).await.unwrap();
-    for page in PAGES {
+    for page in pages() {
         let token = format!("t-{}", page.name);
         let (status, text) = get(site.port(), page.host, &format!("{}?v={token}", page.path)).await;
         assert_eq!(status, 200, "{}", page.name);
@@ -38,7 +38,7 @@ async fn every_page_answers_with_its_token_in_every_url() {
         assert!(!text.contains("{{"), "{} has an unfilled placeholder", page.name);
         assert_eq!(site.hits_for(&token).len(), 1);
     }
-    for script in ["probe", "calls", "sabotage", "worker", "shared", "sw"] {
+    for script in ["probe", "calls", "sabotage", "worker", "shared", "sw", "count-worker", "count-service"] {
         let (status, text) = get(site.port(), "cdn.localhost", &format!("/s/{script}.js?v=t")).await;
         assert!(status == 200 && !text.contains("{{"), "{script}");
     }

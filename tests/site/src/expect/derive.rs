@@ -14,7 +14,12 @@ use crate::truth::Truth;
 pub fn from_site(token: &str, site: &Site) -> Expected {
     let mut expected = Expected::default();
     let mut worker_scripts = HashSet::new();
+    let mut hung_up = HashSet::new();
     for hit in site.hits_for(token) {
+        // When a kept connection ends without an answer, a browser takes another one: that is no request of its own.
+        if matches!(hit.path_only(), "/r/reset" | "/r/close") && !hung_up.insert(hit.url.clone()) {
+            continue;
+        }
         // A browser asks for the script of a service worker again to see whether it has changed. That may come at
         // any time, belongs to no page, and Chromium's DevTools do not show it.
         let again = hit.header("service-worker").is_some() && !worker_scripts.insert(hit.url.clone());
@@ -29,7 +34,11 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
         }
         cookie_rows(&hit, &mut expected);
     }
-    truth_rows(site.truth(token), &mut expected);
+    let truth = site.truth(token);
+    for failure in truth.failures.iter().filter(|failure| failure.reached) {
+        failed_rows(&failure.url, &mut expected);
+    }
+    truth_rows(truth, &mut expected);
     // A browser tells the blank document of an iframe without a source, or not, as its own.
     let blank = Navigation { url: "about:blank".into(), kind: Some("blank".into()) };
     expected.optional.navigations.extend(std::iter::repeat_n(blank, BLANKS));
@@ -63,7 +72,8 @@ pub fn one_csp_report(token: &str, site: &Site) -> Expected {
 pub fn hanging(token: &str, site: &Site) -> Expected {
     let mut expected = from_site(token, site);
     // A document that is stopped while it loads is told twice: committed, and failed.
-    let stopped = expected.required.navigations.clone();
+    let failed = |navigation: &Navigation| Navigation { kind: Some("failed".into()), ..navigation.clone() };
+    let stopped: Vec<_> = expected.required.navigations.iter().map(failed).collect();
     expected.optional.navigations.extend(stopped);
     for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/r/hang") {
         expected.optional.http_failures.push(Failure { url: hit.url.clone(), class: FailureClass::Aborted });
@@ -76,13 +86,28 @@ pub fn downloading(token: &str, site: &Site) -> Expected {
     let mut expected = from_site(token, site);
     for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/r/download") {
         expected.required.navigations.retain(|navigation| navigation.url != hit.url);
-        expected
-            .optional
-            .navigations
-            .push(Navigation { url: hit.url.clone(), kind: Some("document".into()) });
+        expected.optional.navigations.push(Navigation { url: hit.url.clone(), kind: Some("failed".into()) });
         expected.optional.http_failures.push(Failure { url: hit.url.clone(), class: FailureClass::Aborted });
     }
     expected
+}
+
+/// A request that fails has the row of its failure. Whether the answer that the browser refused has one, too, is left
+/// open, and a redirect that was not followed is none.
+fn failed_rows(url: &str, Expected { required, optional, .. }: &mut Expected) {
+    // The site knows the handshake of a WebSocket as the request it is.
+    let url = url.strip_prefix("ws:").map_or_else(|| url.to_owned(), |rest| format!("http:{rest}"));
+    if let Some(at) = required.http_redirects.iter().position(|redirect| redirect.old == url) {
+        let redirect = required.http_redirects.remove(at);
+        optional.http_responses.push(Response { url: url.clone(), status: redirect.status });
+        optional.http_redirects.push(redirect);
+    }
+    if let Some(at) = required.http_responses.iter().position(|response| response.url == url) {
+        optional.http_responses.push(required.http_responses.remove(at));
+    }
+    if let Some(at) = required.navigations.iter().position(|navigation| navigation.url == url) {
+        optional.navigations.push(required.navigations.remove(at));
+    }
 }
 
 fn complete(hit: &Hit) -> bool {
@@ -112,6 +137,9 @@ fn http_rows(hit: &Hit, rows: &mut Rows) {
     }
 }
 
+/// The date that our pages delete cookies by.
+const DELETING_DATE: &str = "expires=thu, 01 jan 1970 00:00:00 gmt";
+
 /// A cookie set for the site of the page is due; one set in a third-party context is up to the browser's policy.
 fn cookie_rows(hit: &Hit, expected: &mut Expected) {
     let rows = match hit.header("sec-fetch-site") {
@@ -121,11 +149,12 @@ fn cookie_rows(hit: &Hit, expected: &mut Expected) {
     for line in &hit.set_cookies {
         let mut parts = line.split(';').map(str::trim);
         let Some((name, _)) = parts.next().and_then(|pair| pair.split_once('=')) else { continue };
-        let deleted = parts.any(|attribute| attribute.eq_ignore_ascii_case("max-age=0"));
+        let attributes: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
+        let domain = attributes.iter().find_map(|attribute| attribute.strip_prefix("domain="));
         rows.javascript_cookies.push(Cookie {
-            name: name.to_owned(),
-            host: hit.host.clone(),
-            deleted,
+            name: name.trim().to_owned(),
+            host: domain.map_or(hit.host.as_str(), |domain| domain.trim_start_matches('.')).to_owned(),
+            deleted: attributes.iter().any(|a| a == "max-age=0" || a == DELETING_DATE),
             how: Some("http".into()),
         });
     }
@@ -133,10 +162,13 @@ fn cookie_rows(hit: &Hit, expected: &mut Expected) {
 
 fn truth_rows(truth: Truth, expected: &mut Expected) {
     let Expected { required, optional, .. } = expected;
-    for (key, count) in truth.calls {
-        let (operation, symbols) = key.split_once(' ').unwrap_or(("call", key.as_str()));
-        let symbols = symbols.split('|').map(str::to_owned).collect();
-        required.javascript.push(Calls { symbols, operation: operation.to_owned(), count });
+    for (calls, in_worker) in [(truth.calls, false), (truth.worker_calls, true)] {
+        for (key, count) in calls {
+            let (operation, symbols) = key.split_once(' ').unwrap_or(("call", key.as_str()));
+            let symbols = symbols.split('|').map(str::to_owned).collect();
+            let operation = operation.to_owned();
+            required.javascript.push(Calls { symbols, operation, count, in_worker });
+        }
     }
     for cookie in truth.cookies {
         let rows = if cookie.policy { &mut *optional } else { &mut *required };
@@ -148,7 +180,7 @@ fn truth_rows(truth: Truth, expected: &mut Expected) {
         rows.navigations.push(Navigation { url: navigation.url, kind: Some(navigation.kind) });
     }
     for failure in truth.failures {
-        if !failure.reached {
+        if !failure.reached && !failure.unsent {
             required.http_requests.push(Request::sent("GET", &failure.url));
         }
         let class = FailureClass::of(&failure.class);

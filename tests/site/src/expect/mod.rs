@@ -4,16 +4,18 @@
 //! compares them with rows observed, given as plain structs or read by [`sqlite::read`].
 
 mod derive;
+mod differences;
 mod score;
 pub mod sqlite;
 
 pub use derive::{downloading, from_site, hanging, one_csp_report};
+pub use differences::{Differences, DifferencesError, Judgement};
 pub use score::Score;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The tables compared, named as in the record store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Table {
     HttpRequests,
@@ -37,6 +39,20 @@ impl Table {
         Table::JavascriptCookies,
         Table::WebsocketFrames,
     ];
+
+    /// As in the record store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::HttpRequests => "http_requests",
+            Table::HttpResponses => "http_responses",
+            Table::HttpRedirects => "http_redirects",
+            Table::HttpFailures => "http_failures",
+            Table::Javascript => "javascript",
+            Table::Navigations => "navigations",
+            Table::JavascriptCookies => "javascript_cookies",
+            Table::WebsocketFrames => "websocket_frames",
+        }
+    }
 }
 
 /// One row of http_requests: one hop of one request.
@@ -121,6 +137,8 @@ pub struct Calls {
     /// `get`, `set` or `call`.
     pub operation: String,
     pub count: u64,
+    /// Made in a worker; false in rows observed.
+    pub in_worker: bool,
 }
 
 /// A navigation; the fragment of the URL counts.
@@ -173,4 +191,24 @@ pub struct Expected {
     pub optional: Rows,
     /// CSP reports the page causes itself; more are caused by us.
     pub csp_reports: usize,
+}
+
+/// Field groups of `capabilities` that whole rows depend on: without them the rows are not due.
+pub const CAPABILITIES: [&str; 2] = [SOCKETS, WORKERS];
+
+const SOCKETS: &str = "http.websocket_frames";
+const WORKERS: &str = "javascript.workers";
+
+impl Expected {
+    /// What is due from a browser that has not all of [`CAPABILITIES`].
+    #[must_use]
+    pub fn with(mut self, has: impl Fn(&str) -> bool) -> Self {
+        if !has(SOCKETS) {
+            self.required.websocket_frames.clear();
+        }
+        if !has(WORKERS) {
+            self.required.javascript.retain(|calls| !calls.in_worker);
+        }
+        self
+    }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Expected, Observed, Rows, Table};
 
 /// Examples kept of what is missing or surplus.
-const EXAMPLES: usize = 50;
+const EXAMPLES: usize = 200;
 
 /// How one table compares. Counts are rows; calls count one each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -17,9 +17,9 @@ pub struct Score {
     pub observed: u64,
     /// Observed rows that are neither due nor allowed.
     pub surplus: u64,
-    /// Up to 50 rows due and not observed, each with its count when above one.
+    /// Up to 200 rows due and not observed, each with its count when above one.
     pub missing_rows: Vec<String>,
-    /// Up to 50 rows observed and not due.
+    /// Up to 200 rows observed and not due.
     pub surplus_rows: Vec<String>,
 }
 
@@ -187,7 +187,12 @@ mod tests {
     }
 
     fn calls(symbols: &[&str], count: u64) -> Calls {
-        Calls { symbols: symbols.iter().map(|s| (*s).to_owned()).collect(), operation: "call".into(), count }
+        Calls {
+            symbols: symbols.iter().map(|s| (*s).to_owned()).collect(),
+            operation: "call".into(),
+            count,
+            in_worker: false,
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reads the rows of a visit from a record store's SQLite file, by OpenWPM's table and column names.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
@@ -54,6 +54,21 @@ pub fn read_from(db: &Connection, token: &str) -> Result<Read, ReadError> {
     Ok(Read { rows, visit_ids: reader.visit_ids, missing_tables: reader.missing_tables })
 }
 
+/// Of the browsers of some visits: field group -> observed, unsupported or off; of several states the first that is
+/// not observed.
+pub fn capabilities(path: &Path, visit_ids: &[i64]) -> Result<BTreeMap<String, String>, ReadError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)
+        .map_err(|source| ReadError::Query { table: "the database file", source })?;
+    let marks = vec!["?"; visit_ids.len()].join(",");
+    let sql = format!(
+        "SELECT field_group, state FROM capabilities JOIN site_visits USING (crawl_id, browser_id) \
+         WHERE visit_id IN ({marks}) ORDER BY state = 'observed' DESC"
+    );
+    let rows = query(&db, "capabilities", &sql, visit_ids, |row| Ok((text(row, 0)?, text(row, 1)?)))?;
+    Ok(rows.into_iter().collect())
+}
+
 struct Reader<'a> {
     db: &'a Connection,
     visit_ids: Vec<i64>,
@@ -68,8 +83,21 @@ fn status(row: &Row<'_>, at: usize) -> rusqlite::Result<u16> {
     Ok(row.get::<_, Option<u16>>(at)?.unwrap_or_default())
 }
 
-/// blob: URLs never leave the browser, so that the site knows nothing of them.
-const NETWORK: &str = "AND url NOT LIKE 'blob:%'";
+/// Such URLs never leave the browser, so that the site knows nothing of them.
+const NETWORK: &str = "AND url NOT LIKE 'blob:%' AND url NOT LIKE 'data:%'";
+
+/// Our words for the kinds of `navigations`.
+fn kind_of(kind: &str, url: &str) -> String {
+    match kind {
+        "committed" if url == "about:srcdoc" => "srcdoc",
+        // Some browsers tell the fragment of an initial document apart.
+        "committed" | "history_state" | "fragment" if url.starts_with("about:blank") => "blank",
+        "committed" => "document",
+        "history_state" => "history",
+        other => other,
+    }
+    .to_owned()
+}
 
 impl Reader<'_> {
     fn rows(&mut self) -> Result<Observed, ReadError> {
@@ -109,10 +137,12 @@ impl Reader<'_> {
                 "javascript",
                 "symbol, operation, count(*)",
                 "GROUP BY symbol, operation",
-                |row| Ok(Calls { symbols: vec![text(row, 0)?], operation: text(row, 1)?, count: row.get::<_, i64>(2)?.unsigned_abs() }),
+                |row| Ok(Calls { symbols: vec![text(row, 0)?], operation: text(row, 1)?, count: row.get::<_, i64>(2)?.unsigned_abs(), in_worker: false }),
             )?,
-            navigations: self.table("navigations", "url", "", |row| {
-                Ok(Navigation { url: text(row, 0)?, kind: None })
+            navigations: self.table("navigations", "url, kind", "", |row| {
+                let url = text(row, 0)?;
+                let kind = row.get::<_, Option<String>>(1)?.map(|kind| kind_of(&kind, &url));
+                Ok(Navigation { url, kind })
             })?,
             // A browser reports an overwrite as the end of the old value and a new one: only the second is a change.
             // What the jar did (Firefox tells) is there beside the headers and writes that had it do so.

@@ -16,8 +16,7 @@ use crate::template::{fill, valid_value};
 const NONCE: &str = "c29uZGUtbm9uY2U";
 
 pub(super) async fn index(State(shared): SharedState) -> Response {
-    let rows: String = pages::PAGES
-        .iter()
+    let rows: String = pages::pages()
         .map(|p| format!("<li><a href=\"http://{}:{}{}\">{}</a></li>\n", p.host, shared.port, p.path, p.name))
         .collect();
     reply("text/html; charset=utf-8", format!("<!doctype html><title>pages</title><ul>\n{rows}</ul>"))
@@ -95,6 +94,7 @@ fn placeholder(shared: &Shared, seen: &Seen, params: &Values, name: &str) -> Opt
         "n" => number("n", "100000"),
         "ms" => number("ms", "0"),
         "d" => number("d", "0"),
+        "as" => Some(params.get("as").filter(|name| valid_value(name)).cloned().unwrap_or_default()),
         _ => None,
     }
 }
@@ -102,7 +102,7 @@ fn placeholder(shared: &Shared, seen: &Seen, params: &Values, name: &str) -> Opt
 fn page_text(page: &Page) -> String {
     match page.name {
         "two-hundred-requests" => two_hundred(page.html),
-        _ => page.html.to_owned(),
+        _ => page.text(),
     }
 }
 

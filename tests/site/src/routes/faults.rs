@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{Params, SharedState, reply, with_headers};
 use crate::site::Shared;
+use crate::tap::Hangup;
 
 const SLOWEST: Duration = Duration::from_secs(300);
 const AWAIT: Duration = Duration::from_secs(10);
@@ -27,6 +28,9 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/r/truncated", get(truncated))
         .route("/r/hang", any(hang))
         .route("/r/slow", any(slow))
+        .route("/r/reset", any(|Extension(hangup)| hang_up(hangup, true)))
+        .route("/r/close", any(|Extension(hangup)| hang_up(hangup, false)))
+        .route("/r/loop", get(itself))
         .route("/r/await", get(await_hit))
 }
 
@@ -73,6 +77,12 @@ async fn hang(State(shared): SharedState, Query(params): Params) -> Response {
     StatusCode::SERVICE_UNAVAILABLE.into_response()
 }
 
+/// Ends the connection without an answer.
+async fn hang_up(hangup: Hangup, reset: bool) -> Response {
+    hangup.now(reset);
+    std::future::pending().await
+}
+
 /// Answers after `?ms=` milliseconds, at most five minutes.
 async fn slow(State(shared): SharedState, Query(params): Params) -> Response {
     let wait = params.get("ms").and_then(|ms| ms.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
@@ -82,14 +92,25 @@ async fn slow(State(shared): SharedState, Query(params): Params) -> Response {
     }
 }
 
-/// Answers once the visit's log holds a hit on `?path=`: pages act on what has reached the server, not on time.
+/// Redirects to itself.
+async fn itself(RawQuery(query): RawQuery) -> Response {
+    let mut response = reply("text/plain", "again");
+    *response.status_mut() = StatusCode::FOUND;
+    let to = format!("/r/loop?{}", query.unwrap_or_default());
+    with_headers(response, &[("location", &to)])
+}
+
+/// Answers once the visit's log holds a hit on `?path=` (its query may follow): pages act on what has reached the
+/// server, not on time.
 async fn await_hit(State(shared): SharedState, Query(params): Params) -> Response {
     let (Some(token), Some(path)) = (params.get("v"), params.get("path")) else {
         return (StatusCode::BAD_REQUEST, "give v=<token> and path=<path without query>").into_response();
     };
     let mut changes = shared.log.subscribe();
     let arrived = async {
-        while !shared.log.any(|hit| hit.token.as_ref() == Some(token) && hit.path_only() == path) {
+        while !shared.log.any(|hit| {
+            hit.token.as_ref() == Some(token) && [hit.path_only(), &hit.path].contains(&path.as_str())
+        }) {
             if changes.changed().await.is_err() {
                 return;
             }

@@ -4,6 +4,8 @@ mod bodies;
 mod cookies;
 mod documents;
 mod faults;
+mod make;
+mod media;
 mod streams;
 
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .merge(bodies::routes())
         .merge(cookies::routes())
         .merge(faults::routes())
+        .merge(make::routes())
+        .merge(media::routes())
         .merge(streams::routes())
         .fallback(|| async { (StatusCode::NOT_FOUND, "the fixture site has no such path") })
         .layer(middleware::from_fn_with_state(Arc::clone(shared), hosts_and_cors))
@@ -56,7 +60,9 @@ async fn hosts_and_cors(
         return (StatusCode::MISDIRECTED_REQUEST, text).into_response();
     }
     let headers = request.headers();
-    let origin = headers.get(header::ORIGIN).cloned();
+    // A page about what happens without CORS says so in its URLs.
+    let refuses = request.uri().query().is_some_and(|query| query.contains("cors=no"));
+    let origin = headers.get(header::ORIGIN).filter(|_| !refuses).cloned();
     let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let preflight =
         request.method() == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);

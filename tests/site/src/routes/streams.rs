@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::any;
 
@@ -17,7 +17,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 }
 
 async fn socket(State(shared): SharedState, upgrade: WebSocketUpgrade) -> Response {
-    upgrade.on_upgrade(move |socket| async move {
+    upgrade.protocols(["fixture"]).on_upgrade(move |socket| async move {
         tokio::select! {
             () = echo(socket) => {}
             () = shared.cancel.cancelled() => {}
@@ -27,6 +27,15 @@ async fn socket(State(shared): SharedState, upgrade: WebSocketUpgrade) -> Respon
 
 async fn echo(mut socket: WebSocket) {
     while let Some(Ok(message)) = socket.recv().await {
+        // "close 4001 reason": the server closes.
+        if let Some(asked) = message.to_text().ok().and_then(|text| text.strip_prefix("close ")) {
+            let (code, reason) = asked.split_once(' ').unwrap_or((asked, ""));
+            let frame = code.parse().ok().map(|code| CloseFrame { code, reason: reason.into() });
+            if socket.send(Message::Close(frame)).await.is_err() {
+                return;
+            }
+            continue;
+        }
         let echoed = matches!(message, Message::Text(_) | Message::Binary(_));
         if echoed && socket.send(message).await.is_err() {
             return;
