@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
 use sonde_browser::engine::Scripts;
-use sonde_proto::record::v1::record::Row;
 use sonde_proto::record::v1::{
     HttpRequest, HttpResponse, JavascriptCall, JavascriptCookie, Navigation, Script,
 };
-use sonde_proto::visit::v1::{CommandStatus, Instruments, LoadPolicy};
-use support::pages::{Asked, Pages, Reply, reply};
-use support::rig::{Rig, Rows};
+use sonde_proto::visit::v1::{CommandStatus, Instruments};
+use support::Rows;
+use support::pages::{Asked, Pages, Reply, reply, sockets};
+use support::rig::Rig;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -125,23 +125,6 @@ fn answer(asked: &Asked, _: u16, tls: u16, ws: u16) -> Option<Reply> {
     }
 }
 
-async fn sockets() -> u16 {
-    use futures_util::{SinkExt, StreamExt};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
-            while let Some(Ok(message)) = socket.next().await {
-                if message.is_text() && socket.send(message).await.is_err() {
-                    break;
-                }
-            }
-        }
-    });
-    port
-}
-
 /// Whether the rows hold the field group.
 type Seen = fn(&Rows) -> bool;
 
@@ -157,22 +140,18 @@ fn scripts(rows: &Rows, seen: fn(&Script) -> bool) -> bool {
     rows.scripts().into_iter().any(seen)
 }
 
-fn any<'a, T: 'a>(rows: &'a Rows, pick: fn(&'a Row) -> Option<&'a T>, seen: fn(&'a T) -> bool) -> bool {
-    rows.0.iter().filter_map(pick).any(seen)
-}
-
 fn cookies(rows: &Rows, seen: fn(&JavascriptCookie) -> bool) -> bool {
-    any(rows, |r| if let Row::JavascriptCookie(c) = r { Some(c) } else { None }, seen)
+    rows.cookies().into_iter().any(seen)
 }
 
 fn navigations(rows: &Rows, seen: fn(&Navigation) -> bool) -> bool {
-    any(rows, |r| if let Row::Navigation(n) = r { Some(n) } else { None }, seen)
+    rows.navigations().into_iter().any(seen)
 }
 
 const GROUPS: &[(&str, Seen)] = &[
     ("http.requests", |r| requests(r, |_| true)),
     ("http.responses", |r| responses(r, |_| true)),
-    ("http.redirects", |r| r.0.iter().any(|r| matches!(r, Row::HttpRedirect(_)))),
+    ("http.redirects", |r| !r.redirects().is_empty()),
     ("http.failures", |r| !r.failures().is_empty()),
     ("http.preflights", |r| requests(r, |r| r.method == "OPTIONS")),
     ("http.cache_hits", |r| responses(r, |r| r.is_cached)),
@@ -210,11 +189,11 @@ const GROUPS: &[(&str, Seen)] = &[
     ("dns.addresses", |r| r.dns().iter().any(|d| d.addresses.is_some())),
     ("dns.canonical_names", |r| r.dns().iter().any(|d| d.canonical_name.is_some())),
     ("dns.is_trr", |r| r.dns().iter().any(|d| d.is_trr.is_some())),
-    ("javascript.calls", |r| r.0.iter().any(|r| matches!(r, Row::Javascript(_)))),
+    ("javascript.calls", |r| !r.javascript().is_empty()),
     ("javascript.workers", |r| {
         let by_worker =
             |c: &JavascriptCall| c.script_url.as_deref().is_some_and(|u| u.ends_with("/worker.js"));
-        any(r, |r| if let Row::Javascript(c) = r { Some(c) } else { None }, by_worker)
+        r.javascript().into_iter().any(by_worker)
     }),
     ("navigations", |r| navigations(r, |_| true)),
     ("navigations.window_sizes", |r| navigations(r, |n| n.window_width.is_some())),
@@ -247,7 +226,7 @@ async fn every_field_group_is_as_it_is_said_to_be() {
     let mut running = rig.open(&instruments).await;
     let before = format!("http://c.localhost:{}/before", pages.port);
     for url in [before, pages.url("/early"), pages.url("/page")] {
-        let report = running.get(&url, LoadPolicy::Load).await;
+        let report = running.get(&url).await;
         assert_eq!(report.status, CommandStatus::Ok, "{report:?}");
     }
     pages.asked("/done").await;
@@ -266,6 +245,6 @@ async fn every_field_group_is_as_it_is_said_to_be() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     let known: BTreeSet<&str> = GROUPS.iter().map(|(g, _)| *g).chain(NOT_PROVOKED.iter().copied()).collect();
     assert_eq!(said.keys().copied().collect::<BTreeSet<_>>(), known);
-    rig.end(running).await;
+    running.end().await;
     rig.close().await;
 }

@@ -6,9 +6,9 @@ mod support;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sonde_browser::engine::Scripts;
-use sonde_proto::visit::v1::{CommandStatus, Instruments, LoadPolicy};
+use sonde_proto::visit::v1::{CommandStatus, Instruments};
 use support::pages::{Asked, Pages, Reply, reply};
-use support::rig::{Rig, Rows};
+use support::rig::Rig;
 
 fn html(body: &str) -> Option<Reply> {
     Some(reply("text/html", format!("<!doctype html><meta charset=utf-8>{body}")))
@@ -20,17 +20,6 @@ fn http() -> Instruments {
 
 fn saving() -> Instruments {
     Instruments { save_content: vec!["all".to_owned()], ..http() }
-}
-
-/// Visits `/page` until the site was asked for `/done`.
-async fn visit(rig: &Rig, pages: &Pages, instruments: &Instruments) -> Rows {
-    let mut running = rig.open(instruments).await;
-    let report = running.get(&pages.url("/page"), LoadPolicy::Load).await;
-    assert_eq!(report.status, CommandStatus::Ok, "{report:?}");
-    pages.asked("/done").await;
-    let rows = rig.finish(&mut running).await;
-    rig.end(running).await;
-    rows
 }
 
 /// M25, M10: nobody is there to answer a challenge; the page gets the 401 as if it was cancelled.
@@ -56,21 +45,21 @@ async fn challenges_for_a_password_hang_nothing_and_are_recorded() {
         _ => None,
     })
     .await;
-    let rows = visit(&rig, &pages, &saving()).await;
-    assert_eq!(pages.count("/status/401"), 1);
+    let rows = rig.visit(&pages, &saving()).await;
+    assert_eq!(pages.hits("/status/401").len(), 1);
     for path in ["/basic.png", "/digest", "/basic-fetch"] {
         let response = rows.response(path);
         assert_eq!(response.response_status, Some(401));
         // Of an image that is none the page lets go.
         assert!(response.body_outcome == "complete" || path == "/basic.png", "{response:?}");
         assert!(response.headers.to_ascii_lowercase().contains("www-authenticate"), "{response:?}");
-        assert_eq!(pages.count(path), 1);
+        assert_eq!(pages.hits(path).len(), 1);
     }
     let mut running = rig.open(&http()).await;
-    let report = running.get(&pages.url("/basic"), LoadPolicy::Load).await;
+    let report = running.get(&pages.url("/basic")).await;
     assert_eq!((report.status, report.http_status), (CommandStatus::Ok, 401), "{report:?}");
     rig.finish(&mut running).await;
-    rig.end(running).await;
+    running.end().await;
     rig.close().await;
 }
 
@@ -93,7 +82,7 @@ async fn names_have_the_address_that_served_them_or_their_error() {
         _ => None,
     })
     .await;
-    let rows = visit(&rig, &pages, &Instruments { dns: true, ..http() }).await;
+    let rows = rig.visit(&pages, &Instruments { dns: true, ..http() }).await;
     let of = |end: &str| -> Vec<_> {
         let dns = rows.dns().into_iter().filter(|d| d.redirect_url.as_ref().unwrap().ends_with(end));
         dns.collect()
@@ -111,7 +100,7 @@ async fn names_have_the_address_that_served_them_or_their_error() {
         assert_eq!((row.error.as_deref(), &row.used_address), (Some("net::ERR_NAME_NOT_RESOLVED"), &None));
     }
     assert!(of("/address").is_empty(), "an address is not a name");
-    assert_eq!((of("/kept").len(), pages.count("/kept")), (1, 1), "a cache asks nobody");
+    assert_eq!((of("/kept").len(), pages.hits("/kept").len()), (1, 1), "a cache asks nobody");
     rig.close().await;
 }
 
@@ -135,7 +124,7 @@ async fn bodies_of_requests_are_those_that_left() {
         _ => Some(reply("text/plain", "ok")),
     })
     .await;
-    let rows = visit(&rig, &pages, &http()).await;
+    let rows = rig.visit(&pages, &http()).await;
     for path in ["/blob", "/form", "/text", "/buffer", "/nested", "/params", "/large", "/xhr", "/beacon"] {
         let row = rows.request(path);
         let raw: Vec<(Option<String>, String)> =
@@ -176,7 +165,7 @@ async fn answers_of_service_workers_have_their_bodies() {
         _ => None,
     })
     .await;
-    let rows = visit(&rig, &pages, &saving()).await;
+    let rows = rig.visit(&pages, &saving()).await;
     let bodies: [(&str, &[u8]); 4] = [
         ("/made", "made é".as_bytes()),
         ("/bytes", &[0, 255, 128]),
@@ -192,7 +181,7 @@ async fn answers_of_service_workers_have_their_bodies() {
         assert_eq!(rig.storage.kept().blobs[response.content_hash.as_ref().unwrap()], body, "{path}");
     }
     assert_eq!(rows.responses().iter().filter(|r| r.url.ends_with("/passed")).count(), 2);
-    assert_eq!(pages.count("/passed"), 1);
+    assert_eq!(pages.hits("/passed").len(), 1);
     rig.close().await;
 }
 
@@ -209,7 +198,7 @@ async fn stacks_have_their_asynchronous_parents() {
         _ => Some(reply("text/plain", "ok")),
     })
     .await;
-    let rows = visit(&rig, &pages, &http()).await;
+    let rows = rig.visit(&pages, &http()).await;
     let stack = |path: &str| {
         let id = rows.request(path).request_id;
         rows.callstacks().into_iter().find(|c| c.request_id == id).unwrap().call_stack.clone()
@@ -239,8 +228,8 @@ async fn cookies_that_were_kept_back_have_their_reasons() {
     .await;
     let mut running = rig.open(&Instruments { cookies: true, ..http() }).await;
     let first = format!("http://a.localhost:{}/first", pages.port);
-    assert_eq!(running.get(&first, LoadPolicy::Load).await.status, CommandStatus::Ok);
-    assert_eq!(running.get(&pages.url("/page"), LoadPolicy::Load).await.status, CommandStatus::Ok);
+    assert_eq!(running.get(&first).await.status, CommandStatus::Ok);
+    assert_eq!(running.get(&pages.url("/page")).await.status, CommandStatus::Ok);
     pages.asked("/done").await;
     let rows = rig.finish(&mut running).await;
     let blocked = rows.request("/third").blocked_cookies.clone().unwrap();
@@ -259,7 +248,7 @@ async fn cookies_that_were_kept_back_have_their_reasons() {
         .collect();
     assert_eq!(cookies.iter().map(|c| c.0).collect::<Vec<_>>(), ["strict", "lax"]);
     assert!(cookies[0].1.is_none() && cookies[1].1.unwrap().contains("SameSiteLax"), "{cookies:?}");
-    rig.end(running).await;
+    running.end().await;
     rig.close().await;
 }
 
@@ -279,7 +268,7 @@ async fn prefetches_pings_and_what_outlives_its_page_are_recorded() {
         _ => Some(reply("text/plain", "ok")),
     })
     .await;
-    let rows = visit(&rig, &pages, &http()).await;
+    let rows = rig.visit(&pages, &http()).await;
     let types = [
         ("/prefetched", "other"),
         ("/preloaded", "other"),
@@ -289,7 +278,7 @@ async fn prefetches_pings_and_what_outlives_its_page_are_recorded() {
         ("/next", "main_frame"),
     ];
     for (path, kind) in types {
-        assert_eq!(pages.count(path), 1, "{path}");
+        assert_eq!(pages.hits(path).len(), 1, "{path}");
         let found: Vec<_> = rows.requests().into_iter().filter(|r| r.url.ends_with(path)).collect();
         assert_eq!(found.len(), 1, "{path}: {found:?}");
         assert_eq!(found[0].resource_type, kind, "{path}");
@@ -327,7 +316,7 @@ async fn answers_out_of_caches_say_which() {
         }
     })
     .await;
-    let rows = visit(&rig, &pages, &saving()).await;
+    let rows = rig.visit(&pages, &saving()).await;
     let of = |path: &str| -> Vec<_> {
         let found = rows.responses().into_iter().filter(|r| r.url.ends_with(path));
         found.map(|r| (r.cache_source.as_deref(), r.response_status, r.body_outcome.as_str())).collect()
@@ -337,6 +326,9 @@ async fn answers_out_of_caches_say_which() {
     let memory = of("/memory.js");
     assert_eq!(memory[0], (None, Some(200), "complete"));
     assert!(memory[1..].iter().all(|r| r.0 == Some("memory")), "{memory:?}");
-    assert_eq!((pages.count("/memory.js"), pages.count("/disk.js"), pages.count("/etag.js")), (1, 1, 2));
+    assert_eq!(
+        (pages.hits("/memory.js").len(), pages.hits("/disk.js").len(), pages.hits("/etag.js").len()),
+        (1, 1, 2)
+    );
     rig.close().await;
 }

@@ -1,27 +1,22 @@
 //! Visits on a real Firefox, with a storage in memory: the engine alone, without sessions.
 #![allow(clippy::unwrap_used)]
 
-#[path = "firefox/rig.rs"]
-mod rig;
 mod support;
 
 use std::time::Duration;
 
-use rig::{Rig, assert_nothing_left, everything, kill, processes_of, soon};
 use sonde_browser::engine::{Fate, Scripts};
-use sonde_proto::record::v1::record::Row;
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{
     BrowseCommand, BrowserKind, BrowserSpec, CommandStatus, DumpPageSourceCommand, GetCommand, ImageFormat,
     Instruments, LoadPolicy, RetryAdvice, ScreenshotCommand, SleepCommand, ThirdPartyCookies,
 };
+use support::firefox::{Rig, assert_nothing_left, kill, processes_of};
+use support::rig::{everything, get};
+use support::{PATIENCE, soon};
 use tokio::time::timeout;
 
 const SHORT: Duration = Duration::from_secs(3);
-
-fn get(url: String, load_policy: LoadPolicy) -> Step {
-    Step::Get(GetCommand { url, load_policy: load_policy.into(), ..GetCommand::default() })
-}
 
 /// R14, M30, M35: what it is made of is in provenance, and its end leaves neither processes nor files.
 #[tokio::test]
@@ -53,7 +48,7 @@ async fn a_browser_says_what_it_is_and_leaves_nothing() {
         names.iter().any(|n| n == "firefox-esr") && names.iter().any(|n| n == "geckodriver"),
         "{names:?}"
     );
-    let mut visit = rig.open(1, &Instruments::default()).await;
+    let mut visit = rig.open(&Instruments::default()).await;
     assert_eq!(visit.get(&rig.url("/")).await.status, CommandStatus::Ok);
     let asked = rig.site.asked("/").await;
     assert!(asked.header("accept-language").unwrap().starts_with("de,en;q="), "{asked:?}");
@@ -66,48 +61,28 @@ async fn a_browser_says_what_it_is_and_leaves_nothing() {
 async fn what_a_page_does_arrives_sealed() {
     let instruments = everything();
     let rig = Rig::start(Scripts::of_kind(BrowserKind::Firefox, &instruments)).await;
-    for visit_id in [1, 2] {
-        let mut visit = rig.open(visit_id, &instruments).await;
+    for _ in 0..2 {
+        let mut visit = rig.open(&instruments).await;
         let report = visit.get(&rig.url("/calls")).await;
         assert_eq!((report.status, report.http_status), (CommandStatus::Ok, 200), "{report:?}");
         assert!(report.final_url.ends_with("/pushed"), "{report:?}");
         assert!(visit.visit.instruments_ready_at_us() < visit.visit.navigation_start_at_us());
-        let (ending, seal) = visit.seal().await;
-        assert_eq!(
-            (ending.devtools.as_deref(), ending.incomplete_reason.as_str()),
-            (Some(""), ""),
-            "{ending:?}"
-        );
-        assert!(seal.complete, "{:?}", rig.storage.kept().seals[&visit_id]);
-        let rows = rig.storage.rows(visit_id);
-        let calls = |symbol: &str| {
-            rows.iter().filter(|row| matches!(row, Row::Javascript(call) if call.symbol == symbol)).count()
-        };
+        visit.seal_whole().await;
+        let rows = rig.rows(visit.visit_id);
+        let calls = |symbol: &str| rows.javascript().iter().filter(|call| call.symbol == symbol).count();
         assert_eq!(calls("window.navigator.userAgent"), 100);
         assert_eq!(calls("window.screen.colorDepth"), 1);
-        let requests = rows.iter().filter(|row| matches!(row, Row::HttpRequest(_))).count();
-        assert_eq!(requests, 1, "the page, and nothing else");
-        let kinds: Vec<_> = rows
-            .iter()
-            .filter_map(|row| match row {
-                Row::Navigation(navigation) => Some(format!("{navigation:?}")),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(kinds.len(), 2, "a commit and a pushState: {kinds:#?}");
+        assert_eq!(rows.requests().len(), 1, "the page, and nothing else");
+        assert_eq!(rows.navigations().len(), 2, "a commit and a pushState: {:#?}", rows.navigations());
         let cookies: Vec<_> = rows
-            .iter()
-            .filter_map(|row| match row {
-                Row::JavascriptCookie(c) => {
-                    Some((c.source.as_str(), c.change_cause.as_deref(), c.name.as_str()))
-                }
-                _ => None,
-            })
+            .cookies()
+            .into_iter()
+            .map(|c| (c.source.as_str(), c.change_cause.as_deref(), c.name.as_str()))
             .collect();
         assert!(cookies.contains(&("script", Some("explicit"), "w")), "{cookies:?}");
         assert!(cookies.contains(&("snapshot", Some("visit-end"), "w")), "{cookies:?}");
         assert!(!cookies.iter().any(|(_, cause, _)| *cause == Some("visit-start")), "a new context has none");
-        assert_eq!(visit.visit.dispose(soon()).await, Fate::Keep);
+        visit.end().await;
     }
     rig.stop().await;
 }
@@ -117,21 +92,21 @@ async fn what_a_page_does_arrives_sealed() {
 async fn visits_share_neither_cookies_nor_storage() {
     let rig = Rig::start(None).await;
     let cookies = Instruments { cookies: false, ..Instruments::default() };
-    let mut first = rig.open(1, &cookies).await;
+    let mut first = rig.open(&cookies).await;
     assert_eq!(first.get(&rig.url("/cookies")).await.status, CommandStatus::Ok);
     rig.site.asked("/state?s%3D2%3B%20j%3D3%201").await;
     assert_eq!(first.get(&rig.url("/state-of?again")).await.status, CommandStatus::Ok);
     let again = rig.site.asked("/state-of?again").await;
-    assert_eq!(again.header("cookie").as_deref(), Some("h=1; s=2; j=3"));
+    assert_eq!(again.header("cookie"), Some("h=1; s=2; j=3"));
     // Both at once, then the second after the first is gone.
-    let mut second = rig.open(2, &cookies).await;
+    let mut second = rig.open(&cookies).await;
     assert_eq!(second.get(&rig.url("/state-of?second")).await.status, CommandStatus::Ok);
     assert_eq!(rig.site.asked("/state-of?second").await.header("cookie"), None);
     rig.site.asked("/seen?%200").await;
     for visit in [first, second] {
-        assert_eq!(visit.visit.dispose(soon()).await, Fate::Keep);
+        visit.end().await;
     }
-    let mut third = rig.open(3, &cookies).await;
+    let mut third = rig.open(&cookies).await;
     assert_eq!(third.get(&rig.url("/state-of?third")).await.status, CommandStatus::Ok);
     assert_eq!(rig.site.asked("/state-of?third").await.header("cookie"), None);
     rig.stop().await;
@@ -141,13 +116,13 @@ async fn visits_share_neither_cookies_nor_storage() {
 #[tokio::test]
 async fn commands_leave_what_they_are_to_leave() {
     let rig = Rig::start(None).await;
-    let mut visit = rig.open(7, &Instruments::default()).await;
+    let mut visit = rig.open(&Instruments::default()).await;
     let none = visit.run(Step::Screenshot(ScreenshotCommand::default())).await;
     assert_eq!((none.status, none.error.as_str()), (CommandStatus::Error, "no page"));
     for policy in
         [LoadPolicy::Commit, LoadPolicy::DomContentLoaded, LoadPolicy::Load, LoadPolicy::NetworkIdle]
     {
-        let report = visit.run(get(rig.url("/tall?p"), policy)).await;
+        let report = visit.run(get(&rig.url("/tall?p"), policy)).await;
         assert_eq!((report.status, report.http_status), (CommandStatus::Ok, 200), "{policy:?}: {report:?}");
         assert_eq!(report.final_url, rig.url("/tall?p"));
     }
@@ -162,7 +137,8 @@ async fn commands_leave_what_they_are_to_leave() {
     for (report, ending, media) in [(&view, ".png", "image/png"), (&whole, "-full.jpg", "image/jpeg")] {
         assert_eq!(report.status, CommandStatus::Ok, "{report:?}");
         let [artifact] = report.artifacts.as_slice() else { panic!("{report:?}") };
-        assert!(artifact.name.starts_with("7-") && artifact.name.ends_with(ending), "{artifact:?}");
+        let starting = format!("{}-", visit.visit_id);
+        assert!(artifact.name.starts_with(&starting) && artifact.name.ends_with(ending), "{artifact:?}");
         assert_eq!((artifact.kind.as_str(), artifact.media_type.as_str()), ("screenshot", media));
         assert!(artifact.bytes > 100);
     }
@@ -181,7 +157,10 @@ async fn commands_leave_what_they_are_to_leave() {
     assert!(matches!(browsed.effective.unwrap().step, Some(Step::Browse(b)) if b.seed == Some(7)));
     let followed = [rig.site.hits("/one"), rig.site.hits("/two")].concat();
     assert_eq!(followed.len(), 2, "{followed:?}");
-    assert!(followed.iter().all(|hit| hit.header("referer") == Some(rig.url("/links"))), "{followed:?}");
+    assert!(
+        followed.iter().all(|hit| hit.header("referer") == Some(rig.url("/links").as_str())),
+        "{followed:?}"
+    );
     rig.stop().await;
 }
 
@@ -189,7 +168,7 @@ async fn commands_leave_what_they_are_to_leave() {
 #[tokio::test]
 async fn network_errors_have_the_words_of_the_other_engine() {
     let rig = Rig::start(None).await;
-    let mut visit = rig.open(1, &Instruments::default()).await;
+    let mut visit = rig.open(&Instruments::default()).await;
     let refused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for (url, word, code, advice) in [
         (
@@ -236,7 +215,7 @@ async fn network_errors_have_the_words_of_the_other_engine() {
 #[tokio::test]
 async fn nothing_that_asks_a_user_hangs_a_visit() {
     let rig = Rig::start(None).await;
-    let mut visit = rig.open(1, &Instruments::default()).await;
+    let mut visit = rig.open(&Instruments::default()).await;
     let report = visit.get(&rig.url("/dialogs")).await;
     assert_eq!(report.status, CommandStatus::Ok, "{report:?}");
     rig.site.asked("/answered?falsenull").await;
@@ -244,7 +223,7 @@ async fn nothing_that_asks_a_user_hangs_a_visit() {
         let report = visit.get(&rig.url(path)).await;
         assert_eq!((report.status, report.http_status), (CommandStatus::Ok, status), "{path}: {report:?}");
     }
-    let hang = visit.run_within(get(rig.url("/hang"), LoadPolicy::Load), SHORT).await;
+    let hang = visit.run_within(get(&rig.url("/hang"), LoadPolicy::Load), SHORT).await;
     assert_eq!((hang.status, hang.error.as_str()), (CommandStatus::Timeout, "timeout: the navigation"));
     let report = visit.get(&rig.url("/endless")).await;
     assert_eq!(report.status, CommandStatus::Ok, "{report:?}");
@@ -252,8 +231,8 @@ async fn nothing_that_asks_a_user_hangs_a_visit() {
     visit.run(Step::Sleep(nap)).await;
     let stuck = visit.run_within(Step::Screenshot(ScreenshotCommand::default()), SHORT).await;
     assert_eq!(stuck.status, CommandStatus::Timeout, "{stuck:?}");
-    assert_eq!(visit.visit.dispose(soon()).await, Fate::Keep);
-    let mut next = rig.open(2, &Instruments::default()).await;
+    visit.end().await;
+    let mut next = rig.open(&Instruments::default()).await;
     assert_eq!(next.get(&rig.url("/one")).await.status, CommandStatus::Ok);
     rig.stop().await;
 }
@@ -263,7 +242,7 @@ async fn nothing_that_asks_a_user_hangs_a_visit() {
 async fn a_page_whose_process_dies_is_gone() {
     let rig = Rig::start(None).await;
     let before = processes_of(rig.run_dir.path());
-    let mut visit = rig.open(1, &Instruments::default()).await;
+    let mut visit = rig.open(&Instruments::default()).await;
     assert_eq!(visit.get(&rig.url("/one")).await.status, CommandStatus::Ok);
     let new = processes_of(rig.run_dir.path());
     let pages: Vec<u32> = new.difference(&before).filter(|(_, n)| is_page(n)).map(|(pid, _)| *pid).collect();
@@ -272,8 +251,8 @@ async fn a_page_whose_process_dies_is_gone() {
     let (report, ()) = tokio::join!(visit.run(Step::Sleep(nap)), killing);
     assert_eq!(report.status, CommandStatus::Critical, "{report:?}");
     assert!(report.error.contains("crashed"), "{report:?}");
-    assert_eq!(visit.visit.dispose(soon()).await, Fate::Keep);
-    let mut next = rig.open(2, &Instruments::default()).await;
+    visit.end().await;
+    let mut next = rig.open(&Instruments::default()).await;
     assert_eq!(next.get(&rig.url("/one")).await.status, CommandStatus::Ok);
     rig.stop().await;
 }
@@ -289,7 +268,7 @@ async fn a_killed_browser_or_geckodriver_ends_its_visit_at_once() {
     for victim in ["firefox-esr", "geckodriver"] {
         let instruments = everything();
         let rig = Rig::start(Scripts::of_kind(BrowserKind::Firefox, &instruments)).await;
-        let mut visit = rig.open(1, &instruments).await;
+        let mut visit = rig.open(&instruments).await;
         let died = rig.browser.died();
         let hang = rig.url("/hang");
         let killing = async {
@@ -304,7 +283,7 @@ async fn a_killed_browser_or_geckodriver_ends_its_visit_at_once() {
             kill(pid);
         };
         let all = async { tokio::join!(visit.get(&hang), died, killing) };
-        let (report, why, ()) = timeout(rig::PATIENCE / 2, all).await.unwrap();
+        let (report, why, ()) = timeout(PATIENCE / 2, all).await.unwrap();
         assert_eq!(report.status, CommandStatus::Critical, "{victim}: {report:?}");
         assert!(why.contains("ended"), "{why}");
         // What was not running yet finds the browser dead, too.

@@ -3,17 +3,14 @@
 // Clippy's allowance for tests does not reach the functions they share.
 #![allow(clippy::unwrap_used)]
 
-mod http_site;
+mod support;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
 use bytes::Bytes;
-use http_site::{Site, twin};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use sonde_browser::engine::chromium::cdp::{AutoAttach, Filter, Item, SessionInfo, Subscription};
 use sonde_browser::engine::chromium::http::{
     Action, BlobSink, BodyFetcher, Caller, HttpConfig, HttpTracker, JarCookie, RequestIds, SaveContent,
@@ -21,7 +18,9 @@ use sonde_browser::engine::chromium::http::{
 };
 use sonde_browser::engine::chromium::launch::{Browser, ChromiumOptions, launch};
 use sonde_proto::record::v1::record::Row;
-use sonde_proto::record::v1::{HttpFailure, HttpRedirect, HttpRequest, HttpResponse, WebsocketFrame};
+use support::Rows;
+use support::http_site::Site;
+use support::http_truth::{check_bodies, check_facts, check_log, check_upload};
 use tokio::time::{Instant, timeout, timeout_at};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -33,37 +32,6 @@ impl BlobSink for Blobs {
     async fn put(&self, sha256: &str, bytes: Bytes) -> Result<(), String> {
         self.0.lock().unwrap().insert(sha256.to_owned(), bytes);
         Ok(())
-    }
-}
-
-#[derive(Default, Debug)]
-struct Rows {
-    requests: Vec<HttpRequest>,
-    responses: Vec<HttpResponse>,
-    redirects: Vec<HttpRedirect>,
-    failures: Vec<HttpFailure>,
-    frames: Vec<WebsocketFrame>,
-    other: Vec<Row>,
-}
-
-impl Rows {
-    fn add(&mut self, row: Row) {
-        match row {
-            Row::HttpRequest(row) => self.requests.push(row),
-            Row::HttpResponse(row) => self.responses.push(row),
-            Row::HttpRedirect(row) => self.redirects.push(row),
-            Row::HttpFailure(row) => self.failures.push(row),
-            Row::WebsocketFrame(row) => self.frames.push(row),
-            row => self.other.push(row),
-        }
-    }
-
-    fn request(&self, end: &str) -> &HttpRequest {
-        self.requests.iter().find(|r| r.url.ends_with(end)).unwrap_or_else(|| panic!("no request {end}"))
-    }
-
-    fn response(&self, end: &str) -> &HttpResponse {
-        self.responses.iter().find(|r| r.url.ends_with(end)).unwrap_or_else(|| panic!("no response {end}"))
     }
 }
 
@@ -86,7 +54,7 @@ impl Visit {
             match action {
                 Action::Record { captured_at_us, row } => {
                     assert!((now_us() - captured_at_us).abs() < 120_000_000, "{captured_at_us}: {row:?}");
-                    self.rows.add(row);
+                    self.rows.0.push(row);
                 }
                 Action::FetchBody(request) => {
                     let result = self.fetcher.fetch(&request).await;
@@ -150,7 +118,7 @@ async fn visit(site: &Site) -> (Rows, HashMap<String, Bytes>, Vec<Row>) {
         },
         rows: Rows::default(),
     };
-    let page = format!("http://localhost:{}/page", site.port);
+    let page = site.url("/page");
     browser.create_page(Some(&context), &page, SOON).await.unwrap();
     let last = [
         "/done",
@@ -165,7 +133,7 @@ async fn visit(site: &Site) -> (Rows, HashMap<String, Bytes>, Vec<Row>) {
     // By the rows, not the server's log: that may be ahead of the events.
     visit
         .until(|tracker, rows| {
-            let recorded = |path: &&str| rows.requests.iter().any(|r| r.url.ends_with(*path));
+            let recorded = |path: &&str| rows.requests().into_iter().any(|r| r.url.ends_with(*path));
             last.iter().all(recorded) && tracker.unended_requests() == 0
         })
         .await;
@@ -186,117 +154,25 @@ async fn visit(site: &Site) -> (Rows, HashMap<String, Bytes>, Vec<Row>) {
     (visit.rows, blobs, snapshot)
 }
 
-fn check_log(site: &Site, rows: &Rows) {
-    let mut expected = site.log.hits();
-    expected.insert(("GET".to_owned(), format!("ws://localhost:{}/socket", site.ws)), 1);
-    let never_sent = |r: &&HttpRequest| {
-        let of = |id: i64| id == r.request_id;
-        r.url.starts_with("data:")
-            || rows.failures.iter().any(|f| of(f.request_id) && f.error == "net::ERR_CONNECTION_REFUSED")
-            || rows.responses.iter().any(|a| of(a.request_id) && (a.is_cached || a.from_service_worker))
-    };
-    let mut recorded = BTreeMap::new();
-    for row in rows.requests.iter().filter(|r| !never_sent(r)) {
-        *recorded.entry((row.method.clone(), row.url.clone())).or_default() += 1;
-    }
-    assert_eq!(expected, recorded);
-    for row in &rows.requests {
-        let answered = rows.responses.iter().filter(|a| a.request_id == row.request_id).count();
-        let alone = |f: &&HttpFailure| f.request_id == row.request_id && !f.after_response;
-        let failed = rows.failures.iter().filter(alone).count();
-        assert_eq!(answered + failed, 1, "{row:?}");
-    }
-}
-
-fn check_bodies(rows: &Rows, blobs: &HashMap<String, Bytes>) {
-    // What a service worker answers the browser does not keep for us; the row says so.
-    let failed = rows.responses.iter().filter(|r| r.body_outcome == "failed");
+/// What DevTools tells beyond what is due in every browser.
+fn check_own(site: &Site, rows: &Rows) {
+    // What a service worker answers the browser does not keep for a single session; the row says so.
+    let failed = rows.responses().into_iter().filter(|r| r.body_outcome == "failed");
     let bad: Vec<_> = failed.filter(|r| !(r.from_service_worker && r.body_error.is_some())).collect();
     assert!(bad.is_empty(), "{bad:#?}");
-    let bodies: [(&str, Vec<u8>); 8] = [
-        ("/twin-a", twin(b'a')),
-        ("/twin-b", twin(b'b')),
-        ("/gzip", b"squeezed ".repeat(700)),
-        ("/latin.js", b"x='\xe9\xff'".into()),
-        ("/bom.js", b"\xef\xbb\xbfx='\xc3\xa9'".into()),
-        ("/in-frame", b"/in-frame".into()),
-        ("/in-worker", b"/in-worker".into()),
-        ("/missing", b"no".into()),
-    ];
-    for (path, body) in bodies {
-        let response = rows.response(path);
-        let hash: String = Sha256::digest(&body).iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(
-            (response.content_hash.as_deref(), response.body_outcome.as_str()),
-            (Some(hash.as_str()), "complete"),
-            "{response:?}"
-        );
-        assert_eq!((response.body_bytes, blobs[&hash].len()), (Some(body.len() as i64), body.len()));
-    }
-    for path in ["/204", "/empty", "/headed"] {
-        assert_eq!(rows.response(path).body_outcome, "empty");
-        assert!(blobs[rows.response(path).content_hash.as_ref().unwrap()].is_empty());
-    }
-}
-
-fn check_facts(site: &Site, rows: &Rows) {
-    let hops: Vec<_> =
-        rows.redirects.iter().map(|r| (r.response_status, r.headers_final, r.hop_index)).collect();
-    assert_eq!(hops, [(302, true, 0), (307, true, 1)]);
-    let last = rows.request("/final.js");
-    assert_eq!(
-        (last.hop_index, last.request_id, last.headers_final),
-        (2, rows.request("/r1").request_id, true)
-    );
-    let types = [
-        ("/page", "main_frame"),
-        ("/frame", "sub_frame"),
-        ("/style.css", "stylesheet"),
-        ("/image.png", "image"),
-        ("/imported.js", "script"),
-        ("/beacon", "beacon"),
-        ("/gzip", "xmlhttprequest"),
-        ("/socket", "websocket"),
-        ("/formed", "sub_frame"),
-        ("/popup", "main_frame"),
-        ("/cors", "xmlhttprequest"),
-    ];
-    for (path, kind) in types {
-        assert_eq!(rows.request(path).resource_type, kind, "{path}");
-    }
-    let contexts = [
-        ("/in-frame", "iframe"),
-        ("/in-worker", "worker"),
-        ("/in-shared", "shared_worker"),
-        ("/in-sw", "service_worker"),
-    ];
-    for (path, kind) in contexts {
-        assert_eq!(rows.request(path).context_type.as_deref(), Some(kind));
-    }
-    let frame = rows.request("/in-frame");
-    assert_eq!((frame.parent_frame_id, frame.is_third_party_channel), (Some(0), Some(false)));
-    assert!(frame.frame_id > 0 && frame.top_level_url.as_ref().unwrap().ends_with("/page"));
-    for row in rows.requests.iter().filter(|r| r.url.starts_with("http") && !r.url.ends_with("/refused")) {
+    for row in
+        rows.requests().into_iter().filter(|r| r.url.starts_with("http") && !r.url.ends_with("/refused"))
+    {
         let by_worker =
-            rows.responses.iter().any(|a| a.request_id == row.request_id && a.from_service_worker);
+            rows.responses().into_iter().any(|a| a.request_id == row.request_id && a.from_service_worker);
         let in_shared = matches!(row.context_type.as_deref(), Some("shared_worker" | "service_worker"));
         assert!(row.headers_final || by_worker || in_shared, "{row:?}");
     }
-    assert_eq!(rows.request("/urlencoded").post_body.as_deref(), Some(r#"{"a":["1"],"b":["é"]}"#));
-    assert_eq!(rows.request("/formed").post_body.as_deref(), Some(r#"{"q":["a b"]}"#));
-    for path in ["/binary", "/long", "/formed", "/beacon"] {
-        let raw: Vec<(Option<String>, String)> =
-            serde_json::from_str(rows.request(path).post_body_raw.as_ref().unwrap()).unwrap();
-        let parts =
-            raw.iter().flat_map(|(_, b)| base64::engine::general_purpose::STANDARD.decode(b).unwrap());
-        assert_eq!(parts.collect::<Vec<u8>>(), site.log.body(path), "{path}");
-    }
-    let errors: BTreeMap<_, _> =
-        rows.failures.iter().map(|f| (f.url.rsplit('/').next().unwrap(), f.error.as_str())).collect();
-    assert_eq!(errors["refused"], "net::ERR_CONNECTION_REFUSED");
-    assert_eq!(errors["reset"], "net::ERR_EMPTY_RESPONSE");
+    check_upload(site, rows, "/formed");
+    let reset = rows.failures().into_iter().find(|f| f.url.ends_with("/reset")).unwrap();
+    assert_eq!(reset.error, "net::ERR_EMPTY_RESPONSE");
     let frames: Vec<_> =
-        rows.frames.iter().map(|f| (f.direction.as_str(), f.opcode, f.payload.as_str())).collect();
+        rows.frames().into_iter().map(|f| (f.direction.as_str(), f.opcode, f.payload.as_str())).collect();
     for frame in [
         ("sent", Some(1), "hello"),
         ("received", Some(2), "AAEC"),
@@ -305,13 +181,8 @@ fn check_facts(site: &Site, rows: &Rows) {
     ] {
         assert!(frames.contains(&frame), "{frame:?} in {frames:?}");
     }
-    let made_up = rows.response("/made-up");
-    assert_eq!((made_up.from_service_worker, made_up.body_bytes), (true, Some(4)));
-    let has_stack = |id| {
-        rows.other
-            .iter()
-            .any(|r| matches!(r, Row::Callstack(c) if c.request_id == id && c.call_stack.contains("/page:")))
-    };
+    let has_stack =
+        |id| rows.callstacks().iter().any(|c| c.request_id == id && c.call_stack.contains("/page:"));
     assert!(has_stack(rows.request("/gzip").request_id));
 }
 
@@ -323,19 +194,11 @@ async fn the_rows_agree_with_the_servers_log() {
     check_log(&site, &rows);
     check_bodies(&rows, &blobs);
     check_facts(&site, &rows);
-    let cookies: Vec<_> = rows
-        .other
-        .iter()
-        .filter_map(|r| match r {
-            Row::JavascriptCookie(c) => Some((c.name.as_str(), c.is_http_only, c.host.as_deref())),
-            _ => None,
-        })
-        .collect();
+    check_own(&site, &rows);
+    let cookies: Vec<_> =
+        rows.cookies().into_iter().map(|c| (c.name.as_str(), c.is_http_only, c.host.as_deref())).collect();
     assert_eq!(cookies, [("hop", Some(true), Some("localhost")), ("b", Some(false), Some("localhost"))]);
     assert_eq!(snapshot.len(), 2);
-    let cuts = rows.other.iter().filter_map(|r| match r {
-        Row::Truncation(cut) => Some(cut.reason.as_str()),
-        _ => None,
-    });
+    let cuts = rows.truncations().into_iter().map(|cut| cut.reason.as_str());
     assert_eq!(cuts.collect::<Vec<_>>(), [""; 0], "nothing is cut");
 }

@@ -3,12 +3,11 @@
 // Clippy's allowance for tests does not reach the functions they share.
 #![allow(clippy::unwrap_used)]
 
-#[path = "relay/rig.rs"]
-#[allow(dead_code)]
-mod rig;
+mod support;
 
-use rig::{Arrived, Rig, done, serve};
 use serde_json::{Value, json};
+use support::extension::chromium::{Arrived, Rig, done, serve};
+use support::pages::Pages;
 
 /// A script error ends the page at once, and is what it leaves.
 const ICON: &str = "<!doctype html><link rel=icon href='data:,'><script>{ const { stringify } = JSON; onerror = (message) => {\
@@ -16,15 +15,15 @@ const ICON: &str = "<!doctype html><link rel=icon href='data:,'><script>{ const 
   document.documentElement.dataset.done = 'x'; } }</script>";
 
 /// Serves one page at /, and something empty elsewhere.
-async fn page(body: &str) -> String {
+async fn page(body: &str) -> Pages {
     let body: &'static str = Box::leak(format!("{ICON}{body}").into_boxed_str());
     serve(Box::leak(Box::new([("/", body)]))).await
 }
 
 /// What a page of these settings leaves in `data-out`, and what arrived.
 async fn visit(rig: &mut Rig, body: &str) -> (Value, Arrived) {
-    let url = page(body).await;
-    let (page, arrived) = rig.visit(1, &url, &done("x")).await;
+    let pages = page(body).await;
+    let (page, arrived) = rig.visit(1, &pages.url("/"), &done("x")).await;
     let out = rig.until(&page, "document.documentElement.dataset.out ?? '{}'").await;
     (serde_json::from_str(out.as_str().unwrap()).unwrap(), arrived)
 }
@@ -446,7 +445,8 @@ async fn calls_at_the_end_of_documents_and_frames_arrive() {
           location.href = '/?second';
         });
       }</script>";
-    let url = serve(&[("/", PAGE), ("/frame", FRAME)]).await;
+    let pages = serve(&[("/", PAGE), ("/frame", FRAME)]).await;
+    let url = pages.url("/");
     let mut rig = Rig::start().await;
     let (_page, arrived) = rig.visit(1, &url, &done("x")).await;
     for name in ["vendor", "product", "productSub", "appName", "appCodeName"] {

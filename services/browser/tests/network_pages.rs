@@ -4,14 +4,14 @@
 // Clippy's allowance for tests does not reach the functions they share.
 #![allow(clippy::unwrap_used)]
 
-#[path = "network/rig.rs"]
-mod rig;
+mod support;
 
 use std::time::Duration;
 
-use rig::{Rig, Rows, SOON, everything};
 use sonde_site::expect::{Cookie, Failure, FailureClass, Observed, Redirect, Request, Response, Table};
 use sonde_site::{Page, Site, SiteOptions, page};
+use support::Rows;
+use support::extension::firefox::{Rig, SOON, everything};
 
 const TABLES: [Table; 5] = [
     Table::HttpRequests,
@@ -27,12 +27,12 @@ const QUIET: Duration = Duration::from_millis(700);
 /// blob: URLs never leave the browser, and what the jar did is there beside what had it do so.
 fn observed(rows: &Rows) -> Observed {
     let given_up =
-        |id: i64| rows.failures.iter().any(|f| f.request_id == id && f.canceled && !f.after_response);
+        |id: i64| rows.failures().into_iter().any(|f| f.request_id == id && f.canceled && !f.after_response);
     let status = |status: Option<i64>| u16::try_from(status.unwrap_or(0)).unwrap();
     Observed {
         http_requests: rows
-            .requests
-            .iter()
+            .requests()
+            .into_iter()
             .map(|r| Request {
                 method: r.method.clone(),
                 url: r.url.clone(),
@@ -40,13 +40,13 @@ fn observed(rows: &Rows) -> Observed {
             })
             .collect(),
         http_responses: rows
-            .responses
-            .iter()
+            .responses()
+            .into_iter()
             .map(|r| Response { url: r.url.clone(), status: status(r.response_status) })
             .collect(),
         http_redirects: rows
-            .redirects
-            .iter()
+            .redirects()
+            .into_iter()
             .map(|r| Redirect {
                 old: r.old_request_url.clone().unwrap(),
                 new: r.new_request_url.clone().unwrap(),
@@ -54,13 +54,13 @@ fn observed(rows: &Rows) -> Observed {
             })
             .collect(),
         http_failures: rows
-            .failures
-            .iter()
+            .failures()
+            .into_iter()
             .map(|f| Failure { url: f.url.clone(), class: FailureClass::of(&f.error) })
             .collect(),
         javascript_cookies: rows
-            .cookies
-            .iter()
+            .cookies()
+            .into_iter()
             .filter(|c| c.source != "jar")
             .map(|c| Cookie {
                 name: c.name.clone(),
@@ -82,7 +82,8 @@ async fn visit(rig: &mut Rig, site: &Site, visit_id: i64, page: &Page) -> Rows {
         let hits = site.hits_for(&token);
         let answered = hits.iter().filter(|hit| hit.path_only() != "/favicon.ico");
         answered.clone().all(|hit| {
-            let recorded = rows.requests.iter().filter(|row| row.url == hit.url && row.method == hit.method);
+            let recorded =
+                rows.requests().into_iter().filter(|row| row.url == hit.url && row.method == hit.method);
             recorded.count()
                 >= answered.clone().filter(|h| h.url == hit.url && h.method == hit.method).count()
         })

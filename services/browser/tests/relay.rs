@@ -3,21 +3,16 @@
 // Clippy's allowance for tests does not reach the functions they share.
 #![allow(clippy::unwrap_used)]
 
-#[path = "relay/hop.rs"]
-mod hop;
-#[path = "relay/rig.rs"]
-#[allow(dead_code)]
-mod rig;
+mod support;
 
 use std::path::Path;
 
-use hop::hop;
-use prost::Message as _;
-use rig::{Arrived, FRAMES, Rig, SOON, TOKEN, assert_truth, done, serve, site};
 use serde_json::{Value, json};
 use sonde_browser::relay::locate_extension;
-use sonde_proto::record::v1::RecordList;
 use sonde_proto::record::v1::record::Row;
+use support::extension::chromium::{Arrived, Rig, SOON, assert_truth, done, serve, site};
+use support::extension::hop;
+use support::extension::{FRAMES, TOKEN, rows_of};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite;
@@ -138,7 +133,8 @@ addEventListener("load", () => {
 /// I3, I7
 #[tokio::test(flavor = "multi_thread")]
 async fn new_realms_are_hooked_before_their_first_use() {
-    let url = serve(&[("/", REALMS), ("/empty", "<p>empty")]).await;
+    let pages = serve(&[("/", REALMS), ("/empty", "<p>empty")]).await;
+    let url = pages.url("/");
     let mut rig = Rig::start().await;
     let (_page, arrived) =
         rig.visit(1, &url, "document.documentElement?.dataset?.done?.startsWith('realms')").await;
@@ -190,7 +186,8 @@ addEventListener("load", () => {
 /// I6, I7, I9, I11, I18
 #[tokio::test(flavor = "multi_thread")]
 async fn hard_cases_are_recorded_and_look_native() {
-    let url = serve(&[("/", HARD)]).await;
+    let pages = serve(&[("/", HARD)]).await;
+    let url = pages.url("/");
     let mut rig = Rig::start().await;
     let (page, arrived) = rig
         .visit(1, &url, "location.search === '?second' && 'out' in document.documentElement.dataset")
@@ -288,7 +285,8 @@ async fn popups_belong_to_their_opener_and_late_records_to_none() {
     const PAGE: &str = "<!doctype html><link rel=icon href='data:,'><script>
       if (location.hash) navigator.vendor; else navigator.platform;
       document.documentElement.dataset.done = 'x';</script>";
-    let url = serve(&[("/", PAGE)]).await;
+    let pages = serve(&[("/", PAGE)]).await;
+    let url = pages.url("/");
     let mut rig = Rig::start().await;
     let page = rig.open(1).await;
     rig.goto(&page, &url).await;
@@ -313,11 +311,11 @@ async fn popups_belong_to_their_opener_and_late_records_to_none() {
         let batch = tokio::time::timeout_at(end, rig.batches.recv()).await.unwrap().unwrap();
         assert_ne!(batch.visit_id, 2);
         if batch.visit_id == -1 {
-            break RecordList::decode(batch.payload).unwrap().records;
+            break rows_of(&batch);
         }
     };
-    let row = unattributed.into_iter().find_map(|record| match record.row {
-        Some(Row::Unattributed(row)) => Some(row),
+    let row = unattributed.into_iter().find_map(|row| match row {
+        Row::Unattributed(row) => Some(row),
         _ => None,
     });
     let row = row.unwrap();

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use sha2::{Digest, Sha256};
 use sonde_proto::record::v1::Script;
-use sonde_proto::visit::v1::{CommandStatus, Instruments, LoadPolicy};
+use sonde_proto::visit::v1::Instruments;
+use sonde_site::sha256_hex;
+use support::Rows;
 use support::pages::{Asked, Pages, Reply, reply};
-use support::rig::{Rig, Rows};
+use support::rig::Rig;
 
 /// A module with one function that does nothing.
 const WASM: &str = "AGFzbQEAAAABBAFgAAADAgEABwUBAWYAAAoEAQIACw==";
@@ -89,20 +90,6 @@ fn all() -> Instruments {
     Instruments { http: true, scripts: true, save_content, ..Instruments::default() }
 }
 
-fn sha256(content: impl AsRef<[u8]>) -> String {
-    Sha256::digest(content.as_ref()).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-async fn visit(rig: &Rig, pages: &Pages, instruments: &Instruments) -> Rows {
-    let mut running = rig.open(instruments).await;
-    let report = running.get(&pages.url("/page"), LoadPolicy::Load).await;
-    assert_eq!(report.status, CommandStatus::Ok, "{report:?}");
-    pages.asked("/done").await;
-    let rows = rig.finish(&mut running).await;
-    rig.end(running).await;
-    rows
-}
-
 /// The scripts whose source holds the text: how they came, and in what kind of target.
 fn came<'a>(rows: &'a Rows, sources: &BTreeMap<String, String>, text: &str) -> Vec<(&'a str, &'a str)> {
     let holds = |s: &&&Script| {
@@ -117,7 +104,7 @@ fn came<'a>(rows: &'a Rows, sources: &BTreeMap<String, String>, text: &str) -> V
 #[tokio::test(flavor = "multi_thread")]
 async fn executed_code_is_recorded_whatever_way_it_came() {
     let (rig, pages) = (Rig::start().await, Pages::start(answer).await);
-    let rows = visit(&rig, &pages, &all()).await;
+    let rows = rig.visit(&pages, &all()).await;
     let sources: BTreeMap<String, String> = {
         let kept = rig.storage.kept();
         let text = |(hash, content): (&String, &Vec<u8>)| {
@@ -159,7 +146,7 @@ async fn executed_code_is_recorded_whatever_way_it_came() {
         assert!(came.contains(&(how, kind)), "{text}: {came:?}");
     }
     let exact = |text: &str| -> Vec<&Script> {
-        let hash = sha256(text);
+        let hash = sha256_hex(text.as_bytes());
         rows.scripts().into_iter().filter(|s| s.content_hash.as_deref() == Some(&hash)).collect()
     };
     for (text, kind) in [
@@ -177,8 +164,8 @@ async fn executed_code_is_recorded_whatever_way_it_came() {
     assert_eq!((named.named_by_itself, named.how.as_str()), (Some(true), "eval"));
     let module = BASE64.decode(WASM).unwrap();
     let wasm: Vec<_> = rows.scripts().into_iter().filter(|s| s.how == "wasm").collect();
-    assert_eq!(wasm[0].content_hash, Some(sha256(&module)), "{wasm:?}");
-    assert_eq!(rig.storage.kept().blobs[&sha256(&module)], module);
+    assert_eq!(wasm[0].content_hash, Some(sha256_hex(&module)), "{wasm:?}");
+    assert_eq!(rig.storage.kept().blobs[&sha256_hex(&module)], module);
     links(&rows);
     rig.close().await;
 }
@@ -205,7 +192,7 @@ fn links(rows: &Rows) {
         assert_ne!(script.content_hash, response.content_hash);
         assert_eq!(
             (&script.content_hash, script.request_id),
-            (&Some(sha256(text)), Some(response.request_id))
+            (&Some(sha256_hex(text.as_bytes())), Some(response.request_id))
         );
     }
     let redirected = rows.scripts().into_iter().find(|s| s.url.ends_with("/redirected.js")).unwrap();
@@ -221,12 +208,13 @@ fn links(rows: &Rows) {
 async fn hashes_come_without_the_sources() {
     let (rig, pages) = (Rig::start().await, Pages::start(answer).await);
     let instruments = Instruments { scripts: true, ..Instruments::default() };
-    let rows = visit(&rig, &pages, &instruments).await;
+    let rows = rig.visit(&pages, &instruments).await;
     let external = rows.scripts().into_iter().find(|s| s.url.ends_with("/external.js")).unwrap();
-    assert_eq!(external.content_hash, Some(sha256("window.external=1")));
+    assert_eq!(external.content_hash, Some(sha256_hex(b"window.external=1")));
     assert_eq!(external.source_outcome.as_deref(), Some("not_asked"));
     assert!(rows.requests().is_empty() && rig.storage.kept().blobs.is_empty());
-    let direct = rows.scripts().into_iter().find(|s| s.content_hash == Some(sha256("var direct=1"))).unwrap();
+    let direct =
+        rows.scripts().into_iter().find(|s| s.content_hash == Some(sha256_hex(b"var direct=1"))).unwrap();
     assert_eq!(direct.how, "eval");
     assert!(rows.truncations().is_empty(), "{:?}", rows.truncations());
     rig.close().await;

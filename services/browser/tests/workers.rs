@@ -4,24 +4,14 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use sonde_browser::Config;
-use sonde_browser::engine::chromium::Chromium;
-use sonde_browser::engine::{Engine, Fate, LaunchSpec, Progress, Scripts, VisitSetup};
-use sonde_browser::uplink::{Bounds, SealParts, Uplink};
-use sonde_proto::record::v1::record::Row;
-use sonde_proto::record::v1::{JavascriptCall, SiteVisit, Truncation};
-use sonde_proto::visit::v1::command::Step;
-use sonde_proto::visit::v1::{BrowserSpec, Command, CommandStatus, GetCommand, Instruments};
-use support::{MemoryStorage, SOON};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use sonde_browser::engine::Scripts;
+use sonde_proto::record::v1::{JavascriptCall, Truncation};
+use sonde_proto::visit::v1::{CommandStatus, Instruments};
+use support::pages::{Asked, Pages, reply};
+use support::rig::Rig;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
 
 /// Its load event waits for /wait.js, which waits for POST /done with what the workers said.
 const PAGE: &str = r#"<!doctype html><link rel=icon href="data:,"><script async src="/wait.js"></script><script>
@@ -69,107 +59,37 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 
-struct Server {
-    url: String,
-    said: Arc<Mutex<Value>>,
-}
-
-async fn serve() -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let said = Arc::new(Mutex::new(Value::Null));
-    let (over, _) = watch::channel(false);
-    let (kept, over) = (said.clone(), Arc::new(over));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            // A browser that goes away wants no answer.
-            tokio::spawn(answer(stream, kept.clone(), over.clone()));
+async fn serve() -> Pages {
+    let (over, gate) = watch::channel(false);
+    let answer = move |asked: &Asked, _| match asked.path.as_str() {
+        "/done" => {
+            over.send_replace(true);
+            Some(reply("text/plain", ""))
         }
-    });
-    Server { url, said }
-}
-
-async fn answer(
-    mut stream: TcpStream,
-    said: Arc<Mutex<Value>>,
-    over: Arc<watch::Sender<bool>>,
-) -> Option<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    let head = String::from_utf8_lossy(&head).to_lowercase();
-    let path = head.split(' ').nth(1)?.to_owned();
-    if path == "/done" {
-        let length =
-            head.lines().find_map(|line| line.strip_prefix("content-length: "))?.trim().parse().ok()?;
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await.ok()?;
-        *said.lock().unwrap() = serde_json::from_slice(&body).ok()?;
-        over.send_replace(true);
-    }
-    if path == "/wait.js" {
-        over.subscribe().wait_for(|over| *over).await.ok()?;
-    }
-    let body = FILES.iter().find(|(at, _)| *at == path).map_or("", |(_, body)| body);
-    let kind = if path.ends_with(".js") { "text/javascript" } else { "text/html" };
-    let length = body.len();
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(answer.as_bytes()).await.ok()
+        "/wait.js" => Some(reply("text/javascript", "").once(&gate)),
+        path => {
+            let kind = if path.ends_with(".js") { "text/javascript" } else { "text/html" };
+            FILES.iter().find(|(at, _)| *at == path).map(|(_, body)| reply(kind, *body))
+        }
+    };
+    Pages::start(answer).await
 }
 
 /// Rows of one visit of the page, in the order of their stream, and what its workers said.
 async fn visit(instruments: &Instruments) -> (Vec<JavascriptCall>, Vec<Truncation>, Value) {
-    let server = serve().await;
-    let storage = MemoryStorage::start().await;
-    let uplink = Uplink::start(storage.channel(), Bounds::default(), CancellationToken::new());
-    let run_dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        no_sandbox: rustix::process::geteuid().is_root(),
-        run_dir: Some(run_dir.path().to_owned()),
-        ..Config::default()
-    };
-    let engine = Arc::new(Chromium::new(&config, uplink.clone()).unwrap());
-    let spec = LaunchSpec::new(&BrowserSpec::default(), Scripts::of(instruments));
-    let browser = engine.launch(spec).await.unwrap();
-    assert_eq!(browser.facts().capabilities["javascript.workers"], "observed");
-    let attempt = uplink.attempt(1, 1);
-    attempt
-        .open(SiteVisit { visit_id: 1, fence: 1, ..SiteVisit::default() }, Instant::now() + SOON)
-        .await
-        .unwrap();
-    let setup = VisitSetup {
-        uplink: attempt.clone(),
-        instruments: instruments.clone(),
-        site_url: server.url.clone(),
-        max_body_bytes: 1 << 20,
-        deadline: Instant::now() + SOON,
-        progress: Progress::new().0,
-    };
-    let mut visit = browser.clone().open_visit(setup).await.unwrap();
-    let get = Step::Get(GetCommand { url: server.url.clone(), ..GetCommand::default() });
-    let report =
-        visit.run(0, &Command { step: Some(get), ..Command::default() }, Instant::now() + SOON * 2).await;
+    let pages = serve().await;
+    let rig = Rig::with(Scripts::of(instruments), &[]).await;
+    assert_eq!(rig.browser.facts().capabilities["javascript.workers"], "observed");
+    let mut running = rig.open(instruments).await;
+    let report = running.get(&pages.url("/")).await;
     assert_eq!(report.status, CommandStatus::Ok, "{report:?}");
-    let ending = timeout(SOON, visit.finish(Instant::now() + SOON)).await.unwrap();
-    assert_eq!((ending.devtools.as_deref(), ending.incomplete_reason.as_str()), (Some(""), ""), "{ending:?}");
-    attempt.flushed(Instant::now() + SOON).await.unwrap();
-    let parts = SealParts { devtools: ending.devtools, sessions: ending.sessions, ..SealParts::default() };
-    assert!(attempt.seal(parts, Instant::now() + SOON).await.unwrap().complete);
-    assert_eq!(visit.dispose(Instant::now() + SOON).await, Fate::Keep);
-    browser.close(Duration::from_secs(5)).await;
-    let (mut calls, mut truncations) = (Vec::new(), Vec::new());
-    for row in storage.rows(1) {
-        match row {
-            Row::Javascript(call) if call.frame_id == -1 => calls.push(call),
-            Row::Truncation(row) if row.table_name == "javascript" => truncations.push(row),
-            _ => {}
-        }
-    }
-    let said = server.said.lock().unwrap().clone();
-    (calls, truncations, said)
+    let rows = rig.finish(&mut running).await;
+    running.end().await;
+    rig.close().await;
+    let calls = rows.javascript().into_iter().filter(|c| c.frame_id == -1).cloned().collect();
+    let cuts = rows.truncations().into_iter().filter(|t| t.table_name == "javascript").cloned().collect();
+    let said = serde_json::from_slice(&pages.hits("/done")[0].body).unwrap();
+    (calls, cuts, said)
 }
 
 /// M13: dedicated (classic, module, blob, data, nested), shared and service workers, from their first statement on.
@@ -221,7 +141,7 @@ async fn calls_in_workers_of_every_kind_are_rows() {
     assert_eq!((flooding.func_name.as_deref(), flooding.script_line.as_deref()), (Some("flood"), Some("2")));
     assert!(of("dedicated.js", "onLine").script_url.as_deref().unwrap().ends_with("/imported.js"));
     assert!(
-        flooding.tab_id > 0 && flooding.top_level_url.as_deref().unwrap().starts_with("http://127.0.0.1")
+        flooding.tab_id > 0 && flooding.top_level_url.as_deref().unwrap().starts_with("http://localhost")
     );
     assert!(of("nested.js", "product").tab_id > 0);
     assert_eq!(truncations, []);

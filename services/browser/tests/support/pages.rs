@@ -1,14 +1,16 @@
 //! A server on a free port of loopback whose answers a test writes itself, with a log of what reached it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
-use super::SOON;
+use super::soon;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -25,6 +27,23 @@ impl Asked {
             self.head.lines().find_map(|l| l.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)));
         line.map(|(_, value)| value.trim())
     }
+
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.header("host").unwrap(), self.path)
+    }
+}
+
+/// How an answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// As HTTP has it.
+    Whole,
+    /// The connection stays open after the body, which has no length then.
+    Open,
+    /// The connection stays open without a word.
+    Silent,
+    /// The connection is closed without a word.
+    HangUp,
 }
 
 /// What is answered.
@@ -34,15 +53,14 @@ pub struct Reply {
     /// Lines that end in CRLF.
     pub headers: String,
     pub body: Vec<u8>,
-    /// The connection stays open after the body, which has no length then.
-    pub unending: bool,
+    pub end: End,
     /// Answered only once this says so.
     pub gate: Option<watch::Receiver<bool>>,
 }
 
 pub fn reply(kind: &str, body: impl Into<Vec<u8>>) -> Reply {
     let headers = format!("Content-Type: {kind}\r\n");
-    Reply { status: "200 OK", headers, body: body.into(), unending: false, gate: None }
+    Reply { status: "200 OK", headers, body: body.into(), end: End::Whole, gate: None }
 }
 
 impl Reply {
@@ -60,13 +78,24 @@ impl Reply {
     }
 
     pub fn unending(self) -> Self {
-        Self { unending: true, ..self }
+        Self { end: End::Open, ..self }
     }
+}
+
+/// No answer, and the connection stays or is closed.
+pub fn no_answer(end: End) -> Reply {
+    Reply { end, ..reply("", "") }
+}
+
+/// `body` after a doctype, as a page that has no icon.
+pub fn html(body: &str) -> Reply {
+    reply("text/html; charset=utf-8", format!("<!doctype html><link rel=icon href='data:,'>{body}"))
 }
 
 type Answer = dyn Fn(&Asked, u16) -> Option<Reply> + Send + Sync;
 
-/// `{port}` in text bodies is the server's port. What is not answered is 404; `/favicon.ico` is empty.
+/// `{port}` in text bodies is the server's port. What is not answered is 404; `/favicon.ico` is empty. TLS is not
+/// spoken.
 pub struct Pages {
     pub port: u16,
     log: Arc<Mutex<Vec<Asked>>>,
@@ -107,15 +136,29 @@ impl Pages {
         self.log.lock().unwrap().clone()
     }
 
-    pub fn count(&self, path: &str) -> usize {
-        self.log.lock().unwrap().iter().filter(|a| a.path == path).count()
+    /// Requests of this path.
+    pub fn hits(&self, path: &str) -> Vec<Asked> {
+        self.log.lock().unwrap().iter().filter(|a| a.path == path).cloned().collect()
     }
 
-    /// Waits until a path was asked for.
-    pub async fn asked(&self, path: &str) {
+    /// How often something was asked for, by method and URL.
+    pub fn tally(&self) -> BTreeMap<(String, String), usize> {
+        let mut tally = BTreeMap::new();
+        for asked in self.log() {
+            *tally.entry((asked.method.clone(), asked.url())).or_default() += 1;
+        }
+        tally
+    }
+
+    /// Waits until a path was asked for: the newest request of it.
+    pub async fn asked(&self, path: &str) -> Asked {
         let mut news = self.news.clone();
-        let end = Instant::now() + SOON;
-        while self.count(path) == 0 {
+        let end = soon();
+        loop {
+            news.borrow_and_update();
+            if let Some(asked) = self.hits(path).pop() {
+                return asked;
+            }
             let changed = timeout_at(end, news.changed()).await;
             let seen = || self.log().iter().map(|a| a.path.clone()).collect::<Vec<_>>();
             assert!(changed.is_ok(), "nobody asked for {path}: {:?}", seen());
@@ -132,7 +175,8 @@ async fn serve(
 ) -> std::io::Result<()> {
     let mut got = Vec::new();
     let head_end = loop {
-        if stream.read_buf(&mut got).await? == 0 {
+        const TLS: u8 = 0x16;
+        if stream.read_buf(&mut got).await? == 0 || got[0] == TLS {
             return Ok(());
         }
         if let Some(at) = got.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -155,11 +199,17 @@ async fn serve(
         // A test that ended will not open it any more.
         let _ = gate.wait_for(|open| *open).await;
     }
+    match reply.end {
+        End::HangUp => return Ok(()),
+        End::Silent => return until_it_goes(&mut stream).await,
+        End::Whole | End::Open => {}
+    }
     let body = match std::str::from_utf8(&reply.body) {
         Ok(text) => text.replace("{port}", &port.to_string()).into_bytes(),
         Err(_) => reply.body,
     };
-    let length = if reply.unending { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let without_length = reply.end == End::Open || reply.status.starts_with("204");
+    let length = if without_length { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let head = format!(
         "HTTP/1.1 {}\r\n{}{length}Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n",
         reply.status, reply.headers
@@ -168,10 +218,34 @@ async fn serve(
     if !no_body {
         stream.write_all(&body).await?;
     }
-    if reply.unending {
+    if reply.end == End::Open {
         stream.flush().await?;
-        // Until the browser goes.
-        while stream.read_buf(&mut got).await? > 0 {}
+        until_it_goes(&mut stream).await?;
     }
     Ok(())
+}
+
+async fn until_it_goes(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
+}
+
+/// WebSockets on a free port of loopback: each text message is answered with three bytes.
+pub async fn sockets() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+                while let Some(Ok(message)) = socket.next().await {
+                    if message.is_text() && socket.send(vec![0u8, 1, 2].into()).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    port
 }

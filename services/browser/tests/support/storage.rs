@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::stream::BoxStream;
 use prost::Message;
-use sonde_proto::record::v1::{Record, RecordList, record};
+use sonde_proto::record::v1::{Record, RecordList};
 use sonde_proto::storage::v1::blob_service_server::{BlobService, BlobServiceServer};
 use sonde_proto::storage::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use sonde_proto::storage::v1::*;
@@ -15,6 +15,8 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
+
+use super::Rows;
 
 #[derive(Default)]
 pub struct Kept {
@@ -83,11 +85,11 @@ impl MemoryStorage {
     }
 
     /// The rows of a visit, in the order of its streams.
-    pub fn rows(&self, visit_id: i64) -> Vec<record::Row> {
+    pub fn rows(&self, visit_id: i64) -> Rows {
         let kept = self.kept();
         let streams = kept.records.range((visit_id, 0)..=(visit_id, u32::MAX));
         let records = streams.flat_map(|(_, records)| records.values());
-        records.filter_map(|record| record.row.clone()).collect()
+        Rows(records.filter_map(|record| record.row.clone()).collect())
     }
 
     pub fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -1,29 +1,25 @@
 //! A Chromium with the extension, its relay, and what arrived of a visit.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::time::Duration;
 
-use prost::Message as _;
 use serde_json::{Value, json};
 use sonde_browser::engine::chromium::cdp::{AutoAttach, ContextId};
 use sonde_browser::engine::chromium::launch::{Browser, ChromiumOptions, Page, launch};
-use sonde_browser::relay::{
-    ExtensionBatch, ExtensionConfig, Relay, RelayLimits, RelayOptions, SessionEnd, locate_extension,
-    prepare_extension,
-};
+use sonde_browser::relay::{ExtensionBatch, ExtensionConfig, Relay, SessionEnd};
 use sonde_proto::browser::v1::RelayStart;
 use sonde_proto::js_settings::JsSettings;
-use sonde_proto::record::v1::record::Row;
-use sonde_proto::record::v1::{JavascriptCall, JavascriptCookie, Navigation, Record, RecordList, Truncation};
+use sonde_proto::record::v1::JavascriptCall;
 use sonde_site::{Site, SiteOptions};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::super::Rows;
+use super::super::pages::{Asked, Pages, reply};
+use super::{assert_whole, config, flush, prepare, relay_options, rows_of};
+
 pub const SOON: Duration = Duration::from_secs(30);
-pub const FRAMES: Duration = Duration::from_secs(5);
-pub const TOKEN: &str = "relaytokenrelaytoken0123456789";
 
 pub struct Rig {
     pub browser: Browser,
@@ -38,8 +34,16 @@ pub struct Rig {
 #[derive(Default)]
 pub struct Arrived {
     pub batches: Vec<ExtensionBatch>,
-    pub records: Vec<Record>,
+    pub rows: Rows,
     pub ends: Vec<SessionEnd>,
+}
+
+impl Deref for Arrived {
+    type Target = Rows;
+
+    fn deref(&self) -> &Rows {
+        &self.rows
+    }
 }
 
 impl Rig {
@@ -60,24 +64,14 @@ impl Rig {
 
     pub async fn configured(through: Option<u16>, configure: impl FnOnce(&mut ExtensionConfig)) -> Self {
         let (sender, batches) = mpsc::channel(10_000);
-        let options = RelayOptions { token: TOKEN.into(), limits: RelayLimits::default() };
-        let relay = Relay::bind(options, sender).await.unwrap();
+        let relay = Relay::bind(relay_options(), sender).await.unwrap();
         let files = tempfile::tempdir().unwrap();
-        let mut config = ExtensionConfig {
-            port: through.unwrap_or(relay.port()),
-            token: TOKEN.into(),
-            secret: "5ecret5ecret5ecret5ecret5ecret00".into(),
-            javascript: true,
-            cookies: true,
-            navigations: true,
-            network: false,
-            javascript_settings: JsSettings::default(),
-            javascript_limit: 0,
-            testing: false,
-        };
+        let port = through.unwrap_or(relay.port());
+        let mut config =
+            ExtensionConfig { javascript: true, cookies: true, navigations: true, ..config(port) };
         configure(&mut config);
         let copy = files.path().join("extension");
-        let facts = prepare_extension(&locate_extension(None).unwrap(), &copy, &config).unwrap();
+        let id = prepare(&copy, &config);
         let browser = launch(ChromiumOptions {
             no_sandbox: rustix::process::geteuid().is_root(),
             ..ChromiumOptions::default()
@@ -85,7 +79,6 @@ impl Rig {
         .await
         .unwrap();
         browser.connection().auto_attach(AutoAttach::new(|_| Vec::new()), SOON).await.unwrap();
-        let id = facts.chromium_id.unwrap();
         relay.set_extension_id(&id);
         assert_eq!(browser.load_extension(&copy, SOON).await.unwrap(), id);
         let context = browser.create_context(None, SOON).await.unwrap();
@@ -145,22 +138,8 @@ impl Rig {
 
     pub async fn flush(&mut self, visit_id: i64) -> Arrived {
         let mut arrived = Arrived::default();
-        let deadline = Instant::now() + SOON;
-        let relay = self.relay.clone();
-        let mut flush = std::pin::pin!(relay.flush(visit_id, FRAMES, deadline));
-        loop {
-            tokio::select! {
-                biased;
-                Some(batch) = self.batches.recv() => arrived.take(visit_id, batch),
-                ends = &mut flush => {
-                    arrived.ends = ends.unwrap();
-                    break;
-                }
-            }
-        }
-        while let Ok(batch) = self.batches.try_recv() {
-            arrived.take(visit_id, batch);
-        }
+        arrived.ends =
+            flush(&self.relay, &mut self.batches, visit_id, |batch| arrived.take(visit_id, batch)).await;
         arrived.check();
         arrived
     }
@@ -181,9 +160,7 @@ impl Rig {
 impl Arrived {
     pub fn take(&mut self, visit_id: i64, batch: ExtensionBatch) {
         if batch.visit_id == visit_id {
-            let records = RecordList::decode(batch.payload.clone()).unwrap().records;
-            assert_eq!(records.len(), batch.count as usize);
-            self.records.extend(records);
+            self.rows.0.extend(rows_of(&batch));
             self.batches.push(batch);
         }
     }
@@ -195,42 +172,11 @@ impl Arrived {
             assert_eq!(batch.first_ordinal, next);
             next += i64::from(batch.count);
         }
-        assert_eq!(self.ends.len(), 1, "{:?}", self.ends);
-        assert_eq!((self.ends[0].last_ordinal, self.ends[0].suspect.as_str()), (next - 1, ""));
+        assert_whole(&self.ends, next);
     }
 
     pub fn calls(&self) -> impl Iterator<Item = &JavascriptCall> {
-        self.records.iter().filter_map(|record| match &record.row {
-            Some(Row::Javascript(call)) => Some(call),
-            _ => None,
-        })
-    }
-
-    pub fn cookies(&self) -> Vec<&JavascriptCookie> {
-        let rows = self.records.iter();
-        rows.filter_map(|record| match &record.row {
-            Some(Row::JavascriptCookie(cookie)) => Some(cookie),
-            _ => None,
-        })
-        .collect()
-    }
-
-    pub fn navigations(&self) -> Vec<&Navigation> {
-        let rows = self.records.iter();
-        rows.filter_map(|record| match &record.row {
-            Some(Row::Navigation(navigation)) => Some(navigation),
-            _ => None,
-        })
-        .collect()
-    }
-
-    pub fn truncations(&self) -> Vec<&Truncation> {
-        let rows = self.records.iter();
-        rows.filter_map(|record| match &record.row {
-            Some(Row::Truncation(truncation)) => Some(truncation),
-            _ => None,
-        })
-        .collect()
+        self.rows.javascript().into_iter()
     }
 
     /// Every call as `operation symbol value arguments`, "-" for NULL, in the order of its document.
@@ -254,33 +200,14 @@ impl Arrived {
     }
 }
 
-/// A page server of one page each path.
-pub async fn serve(pages: &'static [(&'static str, &'static str)]) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => return,
-                    }
-                }
-                let text = String::from_utf8_lossy(&head).into_owned();
-                let path = text.split(' ').nth(1).unwrap_or("/").split('?').next().unwrap_or("/").to_owned();
-                let body = pages.iter().find(|(at, _)| *at == path).map_or("", |(_, body)| body);
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-                    body.len()
-                );
-                // A browser that has gone away wants no answer.
-                drop(stream.write_all(answer.as_bytes()).await);
-            });
-        }
-    });
-    format!("http://{address}")
+/// A server of one page each path, and of something empty elsewhere.
+pub async fn serve(pages: &'static [(&'static str, &'static str)]) -> Pages {
+    let answer = move |asked: &Asked, _| {
+        let path = asked.path.split('?').next().unwrap_or_default();
+        let body = pages.iter().find(|(at, _)| *at == path).map_or("", |(_, body)| body);
+        Some(reply("text/html", body))
+    };
+    Pages::start(answer).await
 }
 
 pub fn done(name: &str) -> String {

@@ -1,8 +1,5 @@
 //! A Firefox with the extension, driven by WebDriver BiDi without a geckodriver, and what arrived of its visits.
 
-// Each test that shares it uses a part.
-#![allow(dead_code)]
-
 use std::collections::HashMap;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -10,19 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use prost::Message as _;
 use serde_json::{Value, json};
-use sonde_browser::relay::{
-    ExtensionBatch, ExtensionBody, ExtensionConfig, Relay, RelayLimits, RelayOptions, locate_extension,
-    prepare_extension,
-};
+use sonde_browser::relay::{ExtensionBatch, ExtensionBody, ExtensionConfig, Relay};
 use sonde_proto::browser::v1::{RelayNetwork, RelayStart};
-use sonde_proto::js_settings::JsSettings;
-use sonde_proto::record::v1::record::Row;
-use sonde_proto::record::v1::{
-    DnsResponse, HttpFailure, HttpRedirect, HttpRequest, HttpResponse, JavascriptCookie, RecordList,
-    Truncation, Unattributed,
-};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Child;
@@ -31,9 +18,10 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+use super::super::Rows;
+use super::{assert_whole, config, flush, prepare, relay_options, rows_of};
+
 pub const SOON: Duration = Duration::from_secs(60);
-const FRAMES: Duration = Duration::from_secs(10);
-const TOKEN: &str = "relaytokenrelaytoken0123456789";
 const ORIGIN: &str = "moz-extension://5f0e1d2c-3b4a-4958-8776-655443322110";
 
 /// Of the profile; the uuid is the extension's.
@@ -53,45 +41,6 @@ user_pref("remote.active-protocols", 1);
 
 /// The bodies that were stored, by hash.
 pub type Blobs = Arc<Mutex<HashMap<String, Bytes>>>;
-
-/// Rows of one visit.
-#[derive(Default, Debug)]
-pub struct Rows {
-    pub requests: Vec<HttpRequest>,
-    pub responses: Vec<HttpResponse>,
-    pub redirects: Vec<HttpRedirect>,
-    pub failures: Vec<HttpFailure>,
-    pub dns: Vec<DnsResponse>,
-    pub cookies: Vec<JavascriptCookie>,
-    pub truncations: Vec<Truncation>,
-    pub unattributed: Vec<Unattributed>,
-    pub records: usize,
-}
-
-impl Rows {
-    fn add(&mut self, row: Row) {
-        self.records += 1;
-        match row {
-            Row::HttpRequest(row) => self.requests.push(row),
-            Row::HttpResponse(row) => self.responses.push(row),
-            Row::HttpRedirect(row) => self.redirects.push(row),
-            Row::HttpFailure(row) => self.failures.push(row),
-            Row::DnsResponse(row) => self.dns.push(row),
-            Row::JavascriptCookie(row) => self.cookies.push(row),
-            Row::Truncation(row) => self.truncations.push(row),
-            Row::Unattributed(row) => self.unattributed.push(row),
-            row => panic!("{row:?}"),
-        }
-    }
-
-    pub fn request(&self, end: &str) -> &HttpRequest {
-        self.requests.iter().find(|r| r.url.ends_with(end)).unwrap_or_else(|| panic!("no request {end}"))
-    }
-
-    pub fn response(&self, end: &str) -> &HttpResponse {
-        self.responses.iter().find(|r| r.url.ends_with(end)).unwrap_or_else(|| panic!("no response {end}"))
-    }
-}
 
 /// What a visit records.
 pub fn everything() -> RelayNetwork {
@@ -123,6 +72,11 @@ impl Drop for Rig {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }
+}
+
+fn take(relay: &Relay, arrived: &mut HashMap<i64, Rows>, batch: &ExtensionBatch) {
+    arrived.entry(batch.visit_id).or_default().0.extend(rows_of(batch));
+    relay.ack(batch.visit_id, batch.session_no, batch.first_ordinal + i64::from(batch.count) - 1);
 }
 
 /// Stores what comes, as the uplink would.
@@ -168,8 +122,7 @@ impl Rig {
     pub async fn with(through: Option<(u16, &watch::Sender<(u16, bool)>)>) -> Self {
         let (sender, batches) = mpsc::channel(10_000);
         let (body_sender, bodies) = mpsc::channel(16);
-        let options = RelayOptions { token: TOKEN.into(), limits: RelayLimits::default() };
-        let relay = Relay::bind_with_bodies(options, sender, body_sender).await.unwrap();
+        let relay = Relay::bind_with_bodies(relay_options(), sender, body_sender).await.unwrap();
         relay.set_extension_id(ORIGIN);
         if let Some((_, hop)) = through {
             hop.send_replace((relay.port(), true));
@@ -177,20 +130,10 @@ impl Rig {
         let blobs = Blobs::default();
         tokio::spawn(store(bodies, relay.clone(), blobs.clone()));
         let files = tempfile::tempdir().unwrap();
-        let config = ExtensionConfig {
-            port: through.map_or(relay.port(), |(port, _)| port),
-            token: TOKEN.into(),
-            secret: "5ecret5ecret5ecret5ecret5ecret00".into(),
-            javascript: false,
-            cookies: true,
-            navigations: false,
-            network: true,
-            javascript_settings: JsSettings::default(),
-            javascript_limit: 0,
-            testing: false,
-        };
+        let port = through.map_or(relay.port(), |(port, _)| port);
+        let config = ExtensionConfig { cookies: true, network: true, ..config(port) };
         let copy = files.path().join("extension");
-        prepare_extension(&locate_extension(None).unwrap(), &copy, &config).unwrap();
+        prepare(&copy, &config);
         let profile = files.path().join("profile");
         std::fs::create_dir(&profile).unwrap();
         std::fs::write(profile.join("user.js"), PREFS).unwrap();
@@ -264,11 +207,7 @@ impl Rig {
     }
 
     fn take(&mut self, batch: &ExtensionBatch) {
-        let rows = self.arrived.entry(batch.visit_id).or_default();
-        for record in RecordList::decode(batch.payload.clone()).unwrap().records {
-            rows.add(record.row.unwrap());
-        }
-        self.relay.ack(batch.visit_id, batch.session_no, batch.first_ordinal + i64::from(batch.count) - 1);
+        take(&self.relay, &mut self.arrived, batch);
     }
 
     pub fn rows(&mut self, visit_id: i64) -> &Rows {
@@ -297,22 +236,11 @@ impl Rig {
 
     /// Ends a visit: all rows of it.
     pub async fn finish(&mut self, visit_id: i64) -> Rows {
-        let relay = self.relay.clone();
-        let mut flush = std::pin::pin!(relay.flush(visit_id, FRAMES, Instant::now() + SOON));
-        let ends = loop {
-            tokio::select! {
-                biased;
-                Some(batch) = self.batches.recv() => self.take(&batch),
-                ends = &mut flush => break ends.unwrap(),
-            }
-        };
-        while let Ok(batch) = self.batches.try_recv() {
-            self.take(&batch);
-        }
-        self.relay.end_visit(visit_id);
-        let rows = self.arrived.remove(&visit_id).unwrap_or_default();
-        assert_eq!(ends.len(), 1, "{ends:?}");
-        assert_eq!((ends[0].last_ordinal, ends[0].suspect.as_str()), (rows.records as i64 - 1, ""));
+        let Self { relay, batches, arrived, .. } = self;
+        let ends = flush(relay, batches, visit_id, |batch| take(relay, arrived, &batch)).await;
+        relay.end_visit(visit_id);
+        let rows = arrived.remove(&visit_id).unwrap_or_default();
+        assert_whole(&ends, rows.0.len() as i64);
         rows
     }
 
