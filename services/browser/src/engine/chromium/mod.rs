@@ -7,6 +7,7 @@ pub mod flags;
 pub mod http;
 pub mod launch;
 mod profile;
+mod recorder;
 pub mod scripts;
 mod strangers;
 mod visit;

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::json;
 use sonde_proto::record::v1::{Truncation, Unattributed, record::Row};
 use sonde_runtime::clock::wall_us;
-use tokio::sync::mpsc;
 
-use super::recorder::Order;
-use crate::engine::chromium::cdp::{Event, Item, Subscription};
+use super::recorder::Tab;
+use crate::engine::chromium::cdp::{Event, Item};
+use crate::engine::chromium::recorder::Finished;
 use crate::uplink::AttemptUplink;
 
 /// Late rows kept of a visit; more are counted in a row of truncations.
@@ -70,18 +70,11 @@ impl Sorter {
     }
 }
 
-/// Keeps late events until the subscription or the visit ends.
-pub(super) async fn keep(mut events: Subscription, uplink: AttemptUplink, mut orders: mpsc::Receiver<Order>) {
+/// Keeps late events until the browser or the visit is over.
+pub(super) async fn keep(mut recording: Finished<Tab>, uplink: AttemptUplink) {
     let mut sorter = Sorter::default();
     let (mut kept, mut beyond) = (0, 0);
-    loop {
-        let item = tokio::select! {
-            biased;
-            item = events.recv() => item,
-            // Nobody has orders any more: the visit is over.
-            None = orders.recv() => None,
-        };
-        let Some(item) = item else { break };
+    while let Some(item) = recording.late().await {
         let Item::Event(event) = item else { continue };
         for (table_name, payload) in sorter.sort(&event) {
             if kept >= KEPT {

@@ -22,7 +22,7 @@ use serde_json::json;
 use sonde_proto::StreamId;
 use sonde_proto::visit::v1::{Command, Failure, RetryAdvice};
 use sonde_runtime::clock::wall_us;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,6 +31,7 @@ use super::cdp::{
 };
 use super::engine::{CALL, Running};
 use super::http::{HttpTracker, JarCookie, snapshot_rows};
+use super::recorder::{Orders, Recorder};
 use super::scripts::{self, ScriptTracker};
 use super::workers::{self, WorkerRecorder, Workers};
 use crate::attempt::fault;
@@ -38,7 +39,7 @@ use crate::engine::extension::Attendance;
 use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
 use crate::uplink::AttemptUplink;
 pub(super) use late::unattributed;
-use recorder::{Order, Recorder, Recording, Traffic};
+use recorder::{Network, Recording, Tab, Traffic};
 use setups::Setup;
 pub(super) use setups::Setups;
 use warden::{PageState, Warden};
@@ -61,7 +62,7 @@ pub(super) struct ChromiumVisit {
     session: Arc<SessionInfo>,
     state: watch::Receiver<PageState>,
     traffic: Option<watch::Receiver<Traffic>>,
-    recorder: Option<mpsc::Sender<Order>>,
+    recorder: Option<Orders<Tab>>,
     workers: Option<Workers>,
     /// The recorder's task: it keeps what comes late until the channel of its orders closes.
     recording: Option<JoinHandle>,
@@ -250,15 +251,21 @@ impl ChromiumVisit {
     }
 
     fn record(&mut self, recording: Recording, events: super::cdp::Subscription) {
-        let (orders, taken) = mpsc::channel(16);
         let (traffic, seen) = watch::channel(Traffic::default());
         let connection = self.browser.connection.clone();
         let tracker = HttpTracker::new(recording.http, self.browser.ids.clone());
         let trackers = (tracker, recording.scripts.map(ScriptTracker::new));
-        let recorder = Recorder::new(connection, events, trackers, self.uplink.clone(), traffic, taken);
+        let network = Network::new(connection, trackers, self.uplink.clone(), traffic);
+        let (recorder, orders) = Recorder::new("the network", events, network);
         self.recorder = Some(orders);
         self.traffic = Some(seen);
-        self.recording = Some(AbortOnDropHandle::new(tokio::spawn(recorder.run())));
+        let uplink = self.uplink.clone();
+        let recording = async move {
+            if let Some(finished) = recorder.run().await {
+                late::keep(finished, uplink).await;
+            }
+        };
+        self.recording = Some(AbortOnDropHandle::new(tokio::spawn(recording)));
     }
 
     /// Waits until the extension is ready for the visit.
@@ -270,11 +277,8 @@ impl ChromiumVisit {
             workers.set_tab(tab_id).await;
         }
         if let Some(orders) = &self.recorder {
-            let tab = Order::SetTab { page: self.target.clone(), tab_id, window_id };
-            orders
-                .send(tab)
-                .await
-                .map_err(|_| fault::instrument("not_ready", "the recorder ended at once"))?;
+            let tab = Tab { page: self.target.clone(), tab_id, window_id };
+            orders.tell(tab).await.map_err(|e| fault::instrument("not_ready", e.to_string()))?;
         }
         self.attendance = Some(attendance);
         Ok(())
@@ -284,13 +288,12 @@ impl ChromiumVisit {
         let state = self.state.clone();
         let recorder = WorkerRecorder {
             connection: self.browser.connection.clone(),
-            events,
             hook,
             uplink: self.uplink.clone(),
             main: self.target.clone(),
             page_url: Box::new(move || state.borrow().url.clone()),
         };
-        self.workers = Some(Workers::start(recorder, self.context.clone()));
+        self.workers = Some(Workers::start(recorder, events, self.context.clone()));
     }
 
     async fn snapshot(&self, jar: &[JarCookie], cause: &str) -> Result<(), crate::uplink::UplinkError> {
@@ -364,7 +367,7 @@ impl ChromiumVisit {
             ending.devtools = Some(workers.finish(silent, deadline).await);
         }
         self.record_cuts().await;
-        let Some(orders) = self.recorder.clone() else { return ending };
+        let Some(orders) = &self.recorder else { return ending };
         self.progress.detail("waiting for the network's recorder");
         let network = self.finish_recorder(orders, deadline).await;
         let suspects = [ending.devtools.unwrap_or_default(), network];
@@ -373,20 +376,13 @@ impl ChromiumVisit {
     }
 
     /// Says why records of the network may be missing; "" when none are.
-    async fn finish_recorder(&self, orders: mpsc::Sender<Order>, deadline: Instant) -> String {
+    async fn finish_recorder(&self, orders: &Orders<Tab>, deadline: Instant) -> String {
         // Its answer comes after every event of what was before it.
         let params = json!({"browserContextId": self.context});
         let time = left(deadline).min(CALL);
         let jar = self.browser.connection.call_raw(None, "Storage.getCookies", params, time).await;
-        let (done, suspect) = oneshot::channel();
-        let last = deadline.checked_sub(Duration::from_millis(500)).unwrap_or(deadline);
-        let order = Order::Finish { deadline: last, done };
-        let finished = async {
-            orders.send(order).await.ok()?;
-            suspect.await.ok()
-        };
-        let finished = timeout_at(deadline, finished).await.ok().flatten();
-        let suspect = finished.unwrap_or_else(|| "the recorder of the network did not end".to_owned());
+        let patience = deadline.checked_sub(Duration::from_millis(500)).unwrap_or(deadline);
+        let suspect = orders.finish(patience, deadline).await;
         if !self.cookies || !suspect.is_empty() {
             return suspect;
         }

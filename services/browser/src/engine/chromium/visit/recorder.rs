@@ -8,17 +8,17 @@ use sonde_proto::StreamId;
 use sonde_proto::record::v1::record::Row;
 use sonde_proto::visit::v1::Instruments;
 use sonde_runtime::clock::wall_us;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
 use super::companions::Companions;
-use super::late;
-use crate::engine::chromium::cdp::{Connection, Event, Item, SessionInfo, Subscription, TargetId};
+use crate::engine::chromium::cdp::{Connection, Event, Item, SessionInfo, TargetId};
 use crate::engine::chromium::http::{
     Action, BlobSink, BodyFetcher, BodyRequest, BodyResult, Caller, HttpConfig, HttpTracker, PostDataRequest,
     SaveContent, truncation,
 };
+use crate::engine::chromium::recorder::{Handler, Suspect};
 use crate::engine::chromium::scripts::{
     ScriptAction, ScriptConfig, ScriptTracker, SourceResult, read_source,
 };
@@ -89,19 +89,11 @@ pub(super) struct Traffic {
     pub http_status: u32,
 }
 
-/// What the visit asks of its recorder.
-pub(super) enum Order {
-    SetTab {
-        page: TargetId,
-        tab_id: i64,
-        window_id: i64,
-    },
-    /// Take everything that has arrived, wait for bodies until the deadline, record what is open. The answer
-    /// says why records may be missing; "" when none are.
-    Finish {
-        deadline: Instant,
-        done: oneshot::Sender<String>,
-    },
+/// The visit's page has this tab.
+pub(super) struct Tab {
+    pub page: TargetId,
+    pub tab_id: i64,
+    pub window_id: i64,
 }
 
 #[derive(Clone)]
@@ -114,7 +106,7 @@ impl BlobSink for Sink {
     }
 }
 
-enum Fetched {
+pub(super) enum Fetched {
     Body(i64, BodyResult),
     PostData(PostDataRequest, Option<Vec<u8>>),
     Empty(Result<(), String>),
@@ -141,103 +133,37 @@ async fn body(
     }
 }
 
-pub(super) struct Recorder {
-    pub events: Subscription,
-    pub tracker: HttpTracker,
+/// What the network and the scripts of a visit are recorded with.
+pub(super) struct Network {
+    tracker: HttpTracker,
     scripts: Option<ScriptTracker>,
     /// `None`: no bodies are saved.
     companions: Option<Companions>,
-    pub uplink: AttemptUplink,
-    pub traffic: watch::Sender<Traffic>,
-    pub orders: mpsc::Receiver<Order>,
+    uplink: AttemptUplink,
+    traffic: watch::Sender<Traffic>,
     fetcher: BodyFetcher<Caller, Sink>,
     fetches: JoinSet<Fetched>,
     room: std::sync::Arc<Semaphore>,
-    suspect: String,
+    suspect: Suspect,
 }
 
-impl Recorder {
-    pub fn new(
-        connection: Connection,
-        events: Subscription,
-        (tracker, scripts): (HttpTracker, Option<ScriptTracker>),
-        uplink: AttemptUplink,
-        traffic: watch::Sender<Traffic>,
-        orders: mpsc::Receiver<Order>,
-    ) -> Self {
-        let config = tracker.config();
-        let bodies = config.http && config.save_content != SaveContent::None;
-        let companions = bodies.then(|| Companions::new(connection.clone(), config));
-        let caller = Caller { connection, deadline: FETCH };
-        Self {
-            events,
-            tracker,
-            scripts,
-            companions,
-            fetcher: BodyFetcher { caller, sink: Sink(uplink.clone()) },
-            uplink,
-            traffic,
-            orders,
-            fetches: JoinSet::new(),
-            room: std::sync::Arc::new(Semaphore::new(FETCHES)),
-            suspect: String::new(),
-        }
+impl Handler for Network {
+    type Order = Tab;
+    type Done = Result<Fetched, JoinError>;
+
+    fn suspect(&mut self) -> &mut Suspect {
+        &mut self.suspect
     }
 
-    /// Runs until it is told to finish, or its visit is dropped.
-    pub async fn run(mut self) {
-        let mut connected = true;
-        loop {
-            let recorded = tokio::select! {
-                biased;
-                order = self.orders.recv() => match order {
-                    Some(Order::SetTab { page, tab_id, window_id }) => {
-                        self.tracker.set_tab(&page, tab_id, Some(window_id));
-                        Ok(())
-                    }
-                    Some(Order::Finish { deadline, done }) => {
-                        let suspect = self.finish(deadline).await;
-                        // A visit that was dropped meanwhile does not want to know.
-                        let _ = done.send(suspect);
-                        return late::keep(self.events, self.uplink, self.orders).await;
-                    }
-                    None => return,
-                },
-                Some(fetched) = self.fetches.join_next() => match fetched {
-                    Ok(fetched) => self.on_fetched(fetched).await,
-                    Err(error) => {
-                        self.suspect(&format!("a body's task failed: {error}"));
-                        Ok(())
-                    }
-                },
-                item = self.events.recv(), if connected => match item {
-                    Some(item) => self.on_item(item).await,
-                    None => {
-                        connected = false;
-                        self.suspect("the browser ended while it was recorded");
-                        Ok(())
-                    }
-                },
-            };
-            if let Err(error) = recorded {
-                // The attempt ends by it; what follows could not be recorded either.
-                self.suspect(&error.to_string());
-                connected = false;
-            }
-        }
-    }
-
-    fn suspect(&mut self, why: &str) {
-        if self.suspect.is_empty() {
-            why.clone_into(&mut self.suspect);
-        }
+    fn on_order(&mut self, Tab { page, tab_id, window_id }: Tab) {
+        self.tracker.set_tab(&page, tab_id, Some(window_id));
     }
 
     async fn on_item(&mut self, item: Item) -> Result<(), UplinkError> {
         match item {
             Item::Event(event) => return self.on_event(&event).await,
             Item::Lost { events, bytes } => {
-                self.suspect(&format!("{events} events of the browser were lost"));
+                self.suspect.because(&format!("{events} events of the browser were lost"));
                 return self.record_lost(events, bytes).await;
             }
             Item::HookFailed(failure) => {
@@ -246,11 +172,69 @@ impl Recorder {
                 let recording = ["Network.", "Debugger."].iter().any(|d| failure.method.starts_with(d));
                 if recording && failure.code != GONE {
                     let kind = &failure.session.kind;
-                    self.suspect(&format!("{} failed in a {kind}: {}", failure.method, failure.message));
+                    let why = format!("{} failed in a {kind}: {}", failure.method, failure.message);
+                    self.suspect.because(&why);
                 }
             }
         }
         Ok(())
+    }
+
+    async fn done(&mut self) -> Option<Self::Done> {
+        self.fetches.join_next().await
+    }
+
+    async fn on_done(&mut self, done: Self::Done) -> Result<(), UplinkError> {
+        match done {
+            Ok(fetched) => self.on_fetched(fetched).await,
+            Err(error) => {
+                self.suspect.because(&format!("a body's task failed: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    async fn finish(&mut self) -> Result<(), UplinkError> {
+        self.fetches.abort_all();
+        // Bodies and sources asked for now could not come any more; what is recorded is what counts.
+        let scripts = self.scripts.as_mut().map(|s| s.finish(wall_us())).unwrap_or_default();
+        let scripts = scripts.into_iter().filter_map(|action| match action {
+            ScriptAction::Record { captured_at_us, row } => Some((captured_at_us, row)),
+            ScriptAction::ReadSource(_) => None,
+        });
+        let requests = self.tracker.finish(wall_us()).into_iter().filter_map(|action| match action {
+            Action::Record { captured_at_us, row } => Some((captured_at_us, row)),
+            _ => None,
+        });
+        for (captured_at_us, row) in scripts.chain(requests).collect::<Vec<_>>() {
+            self.uplink.record(StreamId::DEVTOOLS, captured_at_us, row).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    pub fn new(
+        connection: Connection,
+        (tracker, scripts): (HttpTracker, Option<ScriptTracker>),
+        uplink: AttemptUplink,
+        traffic: watch::Sender<Traffic>,
+    ) -> Self {
+        let config = tracker.config();
+        let bodies = config.http && config.save_content != SaveContent::None;
+        let companions = bodies.then(|| Companions::new(connection.clone(), config));
+        let caller = Caller { connection, deadline: FETCH };
+        Self {
+            tracker,
+            scripts,
+            companions,
+            fetcher: BodyFetcher { caller, sink: Sink(uplink.clone()) },
+            uplink,
+            traffic,
+            fetches: JoinSet::new(),
+            room: std::sync::Arc::new(Semaphore::new(FETCHES)),
+            suspect: Suspect::default(),
+        }
     }
 
     async fn on_event(&mut self, event: &Event) -> Result<(), UplinkError> {
@@ -305,7 +289,7 @@ impl Recorder {
             }
             Fetched::Empty(Ok(())) | Fetched::Companion => Vec::new(),
             Fetched::Empty(Err(error)) => {
-                self.suspect(&format!("the empty body could not be stored: {error}"));
+                self.suspect.because(&format!("the empty body could not be stored: {error}"));
                 Vec::new()
             }
         };
@@ -359,43 +343,5 @@ impl Recorder {
             }
         }
         Ok(())
-    }
-
-    async fn finish(&mut self, deadline: Instant) -> String {
-        let draining = async {
-            while let Some(item) = self.events.try_recv() {
-                self.on_item(item).await?;
-            }
-            while let Some(fetched) = self.fetches.join_next().await {
-                match fetched {
-                    Ok(fetched) => self.on_fetched(fetched).await?,
-                    Err(error) => self.suspect(&format!("a body's task failed: {error}")),
-                }
-            }
-            Ok::<(), UplinkError>(())
-        };
-        match timeout_at(deadline, draining).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.suspect(&error.to_string()),
-            Err(_) => self.suspect("not all bodies were there at the deadline"),
-        }
-        self.fetches.abort_all();
-        // Bodies and sources asked for now could not come any more; what is recorded is what counts.
-        let scripts = self.scripts.as_mut().map(|s| s.finish(wall_us())).unwrap_or_default();
-        let scripts = scripts.into_iter().filter_map(|action| match action {
-            ScriptAction::Record { captured_at_us, row } => Some((captured_at_us, row)),
-            ScriptAction::ReadSource(_) => None,
-        });
-        let requests = self.tracker.finish(wall_us()).into_iter().filter_map(|action| match action {
-            Action::Record { captured_at_us, row } => Some((captured_at_us, row)),
-            _ => None,
-        });
-        for (captured_at_us, row) in scripts.chain(requests).collect::<Vec<_>>() {
-            if let Err(error) = self.uplink.record(StreamId::DEVTOOLS, captured_at_us, row).await {
-                self.suspect(&error.to_string());
-                break;
-            }
-        }
-        std::mem::take(&mut self.suspect)
     }
 }

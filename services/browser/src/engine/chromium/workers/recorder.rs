@@ -1,6 +1,7 @@
 //! Turns what the hooks in a visit's workers say into rows on the visit's DevTools stream.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,7 @@ use serde_json::json;
 use sonde_proto::StreamId;
 use sonde_proto::record::v1::record::Row;
 use sonde_runtime::clock::wall_us;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::rows::{WorkerRows, truncation};
@@ -19,6 +19,7 @@ use super::{Hook, batch, is_worker};
 use crate::engine::chromium::cdp::{
     CallError, Connection, ContextId, Event, Item, SessionId, SessionInfo, Subscription, TargetId,
 };
+use crate::engine::chromium::recorder::{Handler, Orders, Recorder, Suspect};
 use crate::uplink::{AttemptUplink, UplinkError};
 
 /// Events that the recorder wants.
@@ -37,17 +38,12 @@ struct BindingCalled {
     payload: String,
 }
 
-enum Order {
-    /// The tab of the main page.
-    Tab(i64),
-    /// Take everything that has arrived; the answer says why records may be missing, "" when none are.
-    Finish(oneshot::Sender<String>),
-}
+/// The tab of the main page.
+struct Tab(i64);
 
 /// What a visit's workers are recorded with.
 pub(in crate::engine::chromium) struct WorkerRecorder {
     pub connection: Connection,
-    pub events: Subscription,
     pub hook: Hook,
     pub uplink: AttemptUplink,
     /// The visit's page.
@@ -60,23 +56,23 @@ pub(in crate::engine::chromium) struct WorkerRecorder {
 pub(in crate::engine::chromium) struct Workers {
     connection: Connection,
     context: ContextId,
-    orders: mpsc::Sender<Order>,
+    orders: Orders<Tab>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Workers {
-    pub fn start(recorder: WorkerRecorder, context: ContextId) -> Self {
-        let (orders, taken) = mpsc::channel(4);
+    pub fn start(recorder: WorkerRecorder, events: Subscription, context: ContextId) -> Self {
         let connection = recorder.connection.clone();
-        let running = Running { recorder, workers: HashMap::new(), tab_id: -1, suspect: String::new() };
-        let task = AbortOnDropHandle::new(tokio::spawn(running.run(taken)));
+        let calls = Calls { recorder, workers: HashMap::new(), tab_id: -1, suspect: Suspect::default() };
+        let (recorder, orders) = Recorder::new("the workers", events, calls);
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { drop(recorder.run().await) }));
         Self { connection, context, orders, _task: task }
     }
 
     /// Rows of dedicated workers of the main page are of this tab.
     pub async fn set_tab(&self, tab_id: i64) {
         // A recorder that has ended says so when it is to finish.
-        drop(self.orders.send(Order::Tab(tab_id)).await);
+        drop(self.orders.tell(Tab(tab_id)).await);
     }
 
     /// Waits until every worker has handed over what it has, `silent` for each at most, and all of it is recorded.
@@ -98,13 +94,7 @@ impl Workers {
         };
         let sessions = self.connection.sessions().into_iter().filter(own);
         let mut suspects: Vec<String> = join_all(sessions.map(asked)).await.into_iter().flatten().collect();
-        let (done, answer) = oneshot::channel();
-        let finished = async {
-            self.orders.send(Order::Finish(done)).await.ok()?;
-            answer.await.ok()
-        };
-        let finished = timeout_at(deadline, finished).await.ok().flatten();
-        suspects.push(finished.unwrap_or_else(|| "the recorder of the workers did not end".to_owned()));
+        suspects.push(self.orders.finish(deadline, deadline).await);
         suspects.retain(|s| !s.is_empty());
         suspects.dedup();
         suspects.join("; ")
@@ -117,64 +107,55 @@ struct Worker {
     unheard: bool,
 }
 
-struct Running {
+struct Calls {
     recorder: WorkerRecorder,
     workers: HashMap<TargetId, Worker>,
     tab_id: i64,
-    suspect: String,
+    suspect: Suspect,
 }
 
-impl Running {
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let mut connected = true;
-        loop {
-            let recorded = tokio::select! {
-                biased;
-                order = orders.recv() => match order {
-                    Some(Order::Tab(tab_id)) => {
-                        self.tab_id = tab_id;
-                        Ok(())
-                    }
-                    Some(Order::Finish(done)) => {
-                        let suspect = self.finish().await;
-                        // A visit that was dropped meanwhile does not want to know.
-                        let _ = done.send(suspect);
-                        return;
-                    }
-                    None => return,
-                },
-                item = self.recorder.events.recv(), if connected => match item {
-                    Some(item) => self.on_item(item).await,
-                    None => {
-                        connected = false;
-                        self.suspect("the browser ended while it was recorded");
-                        Ok(())
-                    }
-                },
-            };
-            if let Err(error) = recorded {
-                // The attempt ends by it; what follows could not be recorded either.
-                self.suspect(&error.to_string());
-                connected = false;
-            }
-        }
+impl Handler for Calls {
+    type Order = Tab;
+    type Done = Infallible;
+
+    fn suspect(&mut self) -> &mut Suspect {
+        &mut self.suspect
     }
 
-    fn suspect(&mut self, why: &str) {
-        if self.suspect.is_empty() {
-            why.clone_into(&mut self.suspect);
-        }
+    fn on_order(&mut self, Tab(tab_id): Tab) {
+        self.tab_id = tab_id;
     }
 
     async fn on_item(&mut self, item: Item) -> Result<(), UplinkError> {
         match item {
             Item::Event(event) => return self.on_event(&event).await,
-            Item::Lost { events, .. } => self.suspect(&format!("{events} events of workers were lost")),
+            Item::Lost { events, .. } => {
+                self.suspect.because(&format!("{events} events of workers were lost"));
+            }
             Item::HookFailed(_) => {}
         }
         Ok(())
     }
 
+    async fn done(&mut self) -> Option<Infallible> {
+        None
+    }
+
+    async fn on_done(&mut self, done: Infallible) -> Result<(), UplinkError> {
+        match done {}
+    }
+
+    async fn finish(&mut self) -> Result<(), UplinkError> {
+        let unheard = self.workers.values().filter(|w| w.unheard).map(|w| w.rows.url.clone());
+        for url in unheard.collect::<Vec<_>>() {
+            let row = truncation("worker_not_hooked", None, 0, 0, 0, url);
+            self.recorder.uplink.record(StreamId::DEVTOOLS, wall_us(), row).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Calls {
     async fn on_event(&mut self, event: &Event) -> Result<(), UplinkError> {
         let Some(session) = event.session.clone().filter(|s| is_worker(&s.kind)) else { return Ok(()) };
         match &*event.method {
@@ -194,7 +175,7 @@ impl Running {
                 }
                 Ok(_) => Ok(()),
                 Err(error) => {
-                    self.suspect(&format!("a worker's records cannot be read: {error}"));
+                    self.suspect.because(&format!("a worker's records cannot be read: {error}"));
                     Ok(())
                 }
             },
@@ -210,7 +191,7 @@ impl Running {
         let calls = match batch::decode(text) {
             Ok(calls) => calls,
             Err(error) => {
-                self.suspect(&format!("a batch of a worker is broken: {error}"));
+                self.suspect.because(&format!("a batch of a worker is broken: {error}"));
                 return Ok(());
             }
         };
@@ -235,24 +216,6 @@ impl Running {
             let rows = WorkerRows::new(session.url.to_string(), page, tab_id, recorder.hook.0.limit);
             Worker { rows, unheard: false }
         })
-    }
-
-    async fn finish(&mut self) -> String {
-        while let Some(item) = self.recorder.events.try_recv() {
-            if let Err(error) = self.on_item(item).await {
-                self.suspect(&error.to_string());
-                break;
-            }
-        }
-        let unheard = self.workers.values().filter(|w| w.unheard).map(|w| w.rows.url.clone());
-        for url in unheard.collect::<Vec<_>>() {
-            let row = truncation("worker_not_hooked", None, 0, 0, 0, url);
-            if let Err(error) = self.recorder.uplink.record(StreamId::DEVTOOLS, wall_us(), row).await {
-                self.suspect(&error.to_string());
-                break;
-            }
-        }
-        std::mem::take(&mut self.suspect)
     }
 }
 
