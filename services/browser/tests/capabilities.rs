@@ -78,7 +78,7 @@ const wasm=WebAssembly.instantiate(Uint8Array.from(atob('AGFzbQEAAAABBAFgAAADAgE
 const worklet=new OfflineAudioContext(1,1,44100).audioWorklet.addModule('/worklet.js');
 const sw=navigator.serviceWorker.register('/sw.js').then(()=>navigator.serviceWorker.ready)
  .then(()=>navigator.serviceWorker.controller||new Promise(end=>navigator.serviceWorker.oncontrollerchange=end))
- .then(()=>get('/made'));
+ .then(()=>get('/made')).then(()=>navigator.serviceWorker.getRegistration()).then(r=>r.update());
 eval('var evaluated=1');
 (async()=>{ await get('/cached'); await get('/cached');
   await get('http://b.localhost:{port}/put',{method:'PUT',body:'p',headers:{'x-a':'1'}});
@@ -168,6 +168,9 @@ const GROUPS: &[(&str, Seen)] = &[
     ("http.async_callstacks", |r| r.callstacks().iter().any(|c| c.call_stack.contains(";await"))),
     ("http.pings", |r| requests(r, |r| r.resource_type == "beacon")),
     ("http.unload_requests", |r| requests(r, |r| r.url.ends_with("/within"))),
+    ("http.service_worker_update_checks", |r| {
+        r.requests().iter().filter(|r| r.url.ends_with("/sw.js")).count() > 1
+    }),
     ("http.unload_requests_across_sites", |r| requests(r, |r| r.url.ends_with("/across"))),
     ("http.remote_addresses", |r| responses(r, |r| r.remote_ip.as_deref() == Some("127.0.0.1"))),
     ("http.websocket_frames", |r| r.frames().iter().any(|f| f.opcode == Some(1))),
@@ -232,6 +235,7 @@ async fn every_field_group_is_as_it_is_said_to_be() {
     pages.asked("/done").await;
     pages.asked("/across").await;
     pages.asked("/within").await;
+    assert_eq!(pages.hits("/sw.js").len(), 2, "once to register it, once to look for news");
     let rows = rig.finish(&mut running).await;
     let said: BTreeMap<&str, &str> =
         rig.browser.facts().capabilities.iter().map(|(g, s)| (g.as_str(), s.as_str())).collect();

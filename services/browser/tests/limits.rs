@@ -12,8 +12,8 @@ use sonde_browser::engine::chromium::launch::{ChromiumOptions, launch};
 use sonde_browser::uplink::{Bounds, Uplink};
 use sonde_proto::VisitId;
 use sonde_proto::record::v1::record::Row;
-use sonde_proto::visit::v1::{CommandStatus, Instruments, LoadPolicy};
-use support::pages::{Asked, Pages, Reply, reply};
+use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, CommandStatus, Instruments, LoadPolicy};
+use support::pages::{Asked, Pages, Reply, links, reply};
 use support::rig::{Rig, get};
 use support::{MemoryStorage, PATIENCE, SOON, until};
 use tokio::time::Instant;
@@ -131,6 +131,31 @@ async fn disposal_of_a_recorded_visit_does_not_wait_for_its_deadline() {
         assert!(taken < PATIENCE / 10, "its deadline was {PATIENCE:?}, and it took {taken:?}");
     }
     rig.close().await;
+}
+
+/// M18: on each kind of browser.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_very_many_links_is_cut_and_says_so() {
+    let pages = Pages::start(|asked: &Asked, _| match asked.path.as_str() {
+        "/enough" => Some(links(2000)),
+        "/many" => Some(links(2001)),
+        _ => html("<p>one"),
+    })
+    .await;
+    for kind in [BrowserKind::Chromium, BrowserKind::Firefox] {
+        let rig = Rig::launch(BrowserSpec { kind: kind.into(), ..BrowserSpec::default() }, None).await;
+        let mut running = rig.open(&Instruments::default()).await;
+        for (path, cuts) in [("/enough", 0), ("/many", 1)] {
+            let report = running.browse(&pages.url(path)).await;
+            assert_eq!(report.status, CommandStatus::Ok, "{kind:?} {report:?}");
+            running.uplink.flushed(Instant::now() + PATIENCE).await.unwrap();
+            let rows = rig.rows(running.visit_id);
+            let told = rows.truncations().into_iter().filter(|t| t.reason == "links_cap").count();
+            assert_eq!(told, cuts, "{kind:?} {path}: {rows:?}");
+        }
+        running.end().await;
+        rig.close().await;
+    }
 }
 
 /// I14: what happens outside of every visit's context is nobody's.

@@ -1,6 +1,11 @@
 //! Where a visit goes: the URLs of a site, and which of a page's links are followed. The same on every engine.
 
+use sonde_proto::StreamId;
+use sonde_proto::record::v1::{Truncation, record::Row};
+use sonde_runtime::clock::wall_us;
 use url::Url;
+
+use crate::uplink::AttemptUplink;
 
 /// Links that a page may offer us.
 pub const LINKS: usize = 2000;
@@ -17,6 +22,27 @@ pub const VISIBLE_LINKS: &str = r"(() => {
   }
   return found;
 })()";
+
+/// Keeps the first [`LINKS`] of what a page offers; that there were more is a row of `truncations` (M18).
+pub async fn capped(mut found: Vec<String>, page: String, uplink: &AttemptUplink) -> Vec<String> {
+    if found.len() > LINKS {
+        found.truncate(LINKS);
+        let row = Truncation {
+            table_name: "crawl_history".to_owned(),
+            reason: "links_cap".to_owned(),
+            // How many there are was not counted: at least one.
+            dropped_rows: 1,
+            limit_value: LINKS as i64,
+            subject: Some(page),
+            ..Truncation::default()
+        };
+        if let Err(error) = uplink.record(StreamId::SERVICE, wall_us(), Row::Truncation(row)).await {
+            // The attempt ends by it.
+            tracing::warn!(%error, "a truncation could not be recorded");
+        }
+    }
+    found
+}
 
 /// A URL as it is; a bare host with https, then http.
 pub fn candidates(url: &str) -> Vec<String> {

@@ -1,13 +1,14 @@
 //! What a slot needs of a browser, whichever it is. One module per engine below; tests have a scripted one.
 
 mod artifact;
+mod capabilities;
 pub mod chromium;
 mod extension;
 pub mod firefox;
 mod installed;
 mod links;
 mod run_dir;
-pub mod webrequest;
+mod webrequest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -176,7 +177,7 @@ pub struct BrowserFacts {
     pub pid: u32,
     /// JSON object for provenance.
     pub provenance: String,
-    /// Field group -> observed or unsupported.
+    /// Field group -> observed, unsupported, off or lost.
     pub capabilities: BTreeMap<String, String>,
 }
 

@@ -92,6 +92,11 @@ pub fn html(body: &str) -> Reply {
     reply("text/html; charset=utf-8", format!("<!doctype html><link rel=icon href='data:,'>{body}"))
 }
 
+/// So many links to `/one`.
+pub fn links(count: usize) -> Reply {
+    html(&"<a href=/one>x</a> ".repeat(count))
+}
+
 type Answer = dyn Fn(&Asked, u16) -> Option<Reply> + Send + Sync;
 
 /// `{port}` in text bodies is the server's port. What is not answered is 404; `/favicon.ico` is empty. TLS is not

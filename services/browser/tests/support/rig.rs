@@ -15,7 +15,7 @@ use sonde_proto::VisitId;
 use sonde_proto::record::v1::SiteVisit;
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{
-    BrowserKind, BrowserSpec, Command, CommandStatus, GetCommand, Instruments, LoadPolicy,
+    BrowseCommand, BrowserKind, BrowserSpec, Command, CommandStatus, GetCommand, Instruments, LoadPolicy,
     SealSummary,
 };
 use tokio::time::{Instant, timeout};
@@ -65,6 +65,12 @@ impl Running {
 
     pub async fn get(&mut self, url: &str) -> CommandReport {
         self.run(get(url, LoadPolicy::Load)).await
+    }
+
+    /// Looks at the links of a page and follows one.
+    pub async fn browse(&mut self, url: &str) -> CommandReport {
+        let browse = BrowseCommand { url: url.to_owned(), num_links: Some(1), ..BrowseCommand::default() };
+        self.run(Step::Browse(browse)).await
     }
 
     /// The end of the instruments, and the seal of storage.

@@ -1,13 +1,14 @@
-//! What this engine can observe, by field group: the states of the `capabilities` table.
+//! What this engine can observe, by field group.
 
 use std::collections::BTreeMap;
 
 use crate::engine::Scripts;
+use crate::engine::capabilities::{Unsupported, by_extension, names, states};
 
 /// What a browser was started with.
-pub(super) struct Launched {
+pub struct Launched<'a> {
     /// What was asked of the extension.
-    pub scripts: Option<Scripts>,
+    pub scripts: Option<&'a Scripts>,
     /// Whether the extension is there.
     pub extension: bool,
     /// Whether requests go to a proxy.
@@ -15,7 +16,7 @@ pub(super) struct Launched {
 }
 
 /// Told by DevTools, whatever the browser was started with: recorded when a visit asks for its instrument.
-pub(super) const DEVTOOLS: &[&str] = &[
+const DEVTOOLS: &[&str] = &[
     "http.requests",
     "http.responses",
     "http.redirects",
@@ -49,25 +50,31 @@ pub(super) const DEVTOOLS: &[&str] = &[
     "scripts.wasm",
 ];
 
-/// What DevTools does not tell.
-pub(super) const UNSUPPORTED: &[&str] = &[
-    // Its jar says nothing of changes within a browser context.
-    "cookies.changes",
-    // The network stack keeps the answers of a look-up to itself.
-    "dns.addresses",
-    "dns.canonical_names",
-    "dns.is_trr",
-    "http.webtransport",
-    // Only with the Runtime domain, which a page can notice, are stacks told beyond the innermost frame of each part.
-    "http.whole_callstacks",
-    // What a page sends when it makes room for one of another site: its process is no longer heard by then.
-    "http.unload_requests_across_sites",
-    // Streams as bodies of requests.
-    "http.streamed_post_bodies",
+pub const UNSUPPORTED: &Unsupported = &[
+    ("cookies.changes", "the jar tells of no changes within a browser context"),
+    ("dns.addresses", "the network stack keeps the answers of a look-up to itself"),
+    ("dns.canonical_names", "the network stack keeps the answers of a look-up to itself"),
+    ("dns.is_trr", "the network stack does not tell how a name was resolved"),
+    (
+        "http.service_worker_update_checks",
+        "the browser process asks for a registered worker's scripts again by itself; DevTools hears of those that had \
+         changed only",
+    ),
+    ("http.streamed_post_bodies", "DevTools has no bodies of requests that are streams"),
+    (
+        "http.unload_requests_across_sites",
+        "when a document of another site takes the place of one, or a frame of another site is removed, DevTools has let \
+         go of the old process before its last handlers run (`pagehide`, `unload`)",
+    ),
+    ("http.webtransport", "DevTools tells of no streams or datagrams"),
+    (
+        "http.whole_callstacks",
+        "beyond the innermost frame of each part stacks are told with the Runtime domain only, which a page can notice",
+    ),
 ];
 
 /// Told by the network stack, unless a proxy resolves the names.
-pub(super) const DNS: &[&str] = &["dns.used_addresses", "dns.errors"];
+const DNS: &[&str] = &["dns.used_addresses", "dns.errors"];
 
 /// Told by the extension.
 const COOKIES: &[&str] = &["cookies.script"];
@@ -75,23 +82,17 @@ const JAVASCRIPT: &[&str] = &["javascript.calls", "javascript.callstacks", "java
 const NAVIGATIONS: &[&str] = &["navigations", "navigations.window_sizes"];
 
 /// Field group -> observed, unsupported, off or lost.
-pub(super) fn of(launched: &Launched) -> BTreeMap<String, String> {
-    let by_extension = |asked: fn(&Scripts) -> bool| match launched.scripts.as_ref().is_some_and(asked) {
-        true if launched.extension => "observed",
-        true => "lost",
-        false => "off",
-    };
+pub fn of(launched: &Launched) -> BTreeMap<String, String> {
+    let told = |asked: fn(&Scripts) -> bool| by_extension(launched.scripts, launched.extension, asked);
     let dns = if launched.proxied { "unsupported" } else { "observed" };
-    let groups: [(&[&str], &str); 6] = [
+    states([
         (DEVTOOLS, "observed"),
-        (UNSUPPORTED, "unsupported"),
+        (&names(UNSUPPORTED), "unsupported"),
         (DNS, dns),
-        (COOKIES, by_extension(|s| s.cookies)),
-        (JAVASCRIPT, by_extension(|s| s.javascript)),
-        (NAVIGATIONS, by_extension(|s| s.navigations)),
-    ];
-    let states = groups.iter().flat_map(|(names, state)| names.iter().map(move |name| (*name, *state)));
-    states.map(|(name, state)| (name.to_owned(), state.to_owned())).collect()
+        (COOKIES, told(|s| s.cookies)),
+        (JAVASCRIPT, told(|s| s.javascript)),
+        (NAVIGATIONS, told(|s| s.navigations)),
+    ])
 }
 
 #[cfg(test)]
@@ -102,11 +103,11 @@ mod tests {
     #[test]
     fn what_was_not_asked_for_is_off_and_what_did_not_come_up_is_lost() {
         let scripts = Scripts { javascript: true, navigations: true, ..Scripts::default() };
-        let here = of(&Launched { scripts: Some(scripts.clone()), extension: true, proxied: false });
+        let here = of(&Launched { scripts: Some(&scripts), extension: true, proxied: false });
         assert_eq!(here["javascript.calls"], "observed");
         assert_eq!(here["cookies.script"], "off");
         assert_eq!(here["dns.used_addresses"], "observed");
-        let gone = of(&Launched { scripts: Some(scripts), extension: false, proxied: true });
+        let gone = of(&Launched { scripts: Some(&scripts), extension: false, proxied: true });
         assert_eq!(gone["navigations"], "lost");
         assert_eq!(gone["dns.errors"], "unsupported");
         assert_eq!(gone.len(), DEVTOOLS.len() + UNSUPPORTED.len() + DNS.len() + 6);

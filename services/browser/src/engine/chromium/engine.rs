@@ -177,7 +177,7 @@ impl Chromium {
             pid: browser.pid(),
             provenance: provenance.to_string(),
             capabilities: capabilities::of(&Launched {
-                scripts: spec.extension.clone(),
+                scripts: spec.extension.as_ref(),
                 extension: extension.is_some(),
                 proxied: is_proxied(&spec.extra_flags),
             }),

@@ -1,6 +1,6 @@
 //! Chromium: launched by us, driven over a DevTools pipe.
 
-mod capabilities;
+pub(super) mod capabilities;
 pub mod cdp;
 mod engine;
 pub mod flags;

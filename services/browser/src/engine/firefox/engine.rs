@@ -1,6 +1,5 @@
 //! Firefox as an [`Engine`]: launching, what it is, and its end.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 use sonde_proto::visit::v1::{BrowserKind, Failure, ThirdPartyCookies};
 
 use super::bidi::Bidi;
+use super::capabilities;
 use super::driver::{Driver, DriverError};
 use super::launch::{self, FirefoxOptions};
 use super::locate::{self, Programs};
@@ -17,8 +17,7 @@ use super::visit;
 use crate::config::{Config, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
-use crate::engine::webrequest;
-use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Scripts, Visit, VisitSetup};
+use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Visit, VisitSetup};
 use crate::relay::locate_extension;
 use crate::uplink::Uplink;
 
@@ -144,7 +143,7 @@ impl Firefox {
         BrowserFacts {
             pid: browser.firefox.pid(),
             provenance: provenance.to_string(),
-            capabilities: capabilities(spec.extension.as_ref(), extension.is_some()),
+            capabilities: capabilities::of(spec.extension.as_ref(), extension.is_some()),
         }
     }
 }
@@ -160,29 +159,6 @@ async fn load(
         installed.map(|_| origin.to_owned()).map_err(|error| error.to_string())
     };
     prepared.load(uplink, Some(origin), loading).await
-}
-
-/// Field groups that this engine can observe.
-fn capabilities(scripts: Option<&Scripts>, extension: bool) -> BTreeMap<String, String> {
-    let by_extension = |asked: fn(&Scripts) -> bool| match scripts.is_some_and(asked) {
-        true if extension => "observed",
-        true => "unsupported",
-        false => "off",
-    };
-    let mut all = webrequest::capabilities(scripts, extension);
-    let own = [
-        // Through the browser's own context, with their partitions.
-        ("cookies.snapshots", "observed"),
-        ("cookies.partitioned", "observed"),
-        ("cookies.script", by_extension(|s| s.cookies)),
-        ("javascript.calls", by_extension(|s| s.javascript)),
-        ("javascript.callstacks", by_extension(|s| s.javascript)),
-        ("javascript.workers", "unsupported"),
-        ("navigations", by_extension(|s| s.navigations)),
-        ("navigations.window_sizes", by_extension(|s| s.navigations)),
-    ];
-    all.extend(own.map(|(group, state)| (group.to_owned(), state.to_owned())));
-    all
 }
 
 impl Engine for Firefox {

@@ -2,6 +2,7 @@
 //! BiDi.
 
 mod bidi;
+pub(super) mod capabilities;
 mod chrome;
 mod cookies;
 mod driver;

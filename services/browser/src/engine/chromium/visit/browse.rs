@@ -14,7 +14,7 @@ use super::{ChromiumVisit, left};
 use crate::attempt::{links, or};
 use crate::engine::CommandReport;
 use crate::engine::chromium::cdp::CallError;
-use crate::engine::links::{Draw, LINKS, VISIBLE_LINKS, candidates, same_site};
+use crate::engine::links::{Draw, VISIBLE_LINKS, candidates, capped, same_site};
 
 /// Documents asked, one after the other, while a page goes from one to the next.
 const DOCUMENTS: u32 = 10;
@@ -88,14 +88,8 @@ impl ChromiumVisit {
 
     async fn visible_links(&self, deadline: Instant) -> Result<Vec<String>, NotLoaded> {
         let value = self.isolated(VISIBLE_LINKS, deadline).await?;
-        let mut found: Vec<String> = serde_json::from_value(value).unwrap_or_default();
-        if found.len() > LINKS {
-            found.truncate(LINKS);
-            let limit = LINKS as i64;
-            // How many there are was not counted: at least one.
-            self.record_cut("crawl_history", "links_cap", 1, limit, Some(self.url())).await;
-        }
-        Ok(found)
+        let found = serde_json::from_value(value).unwrap_or_default();
+        Ok(capped(found, self.url(), &self.uplink).await)
     }
 
     /// Evaluates in a world of its own, which the page cannot see or reach. A page that goes elsewhere meanwhile

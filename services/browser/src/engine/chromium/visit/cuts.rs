@@ -28,22 +28,11 @@ impl ChromiumVisit {
     pub(super) async fn record_cuts(&self) {
         for (table, reason, count, limit) in self.cuts() {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.record_cut(table, reason, count, limit, None).await;
-        }
-    }
-
-    pub(super) async fn record_cut(
-        &self,
-        table: &str,
-        reason: &str,
-        rows: i64,
-        limit: i64,
-        subject: Option<String>,
-    ) {
-        let row = Row::Truncation(truncation(table, None, reason, (rows, 0), limit, subject));
-        if let Err(error) = self.uplink.record(StreamId::SERVICE, wall_us(), row).await {
-            // The attempt ends by it.
-            tracing::warn!(%error, reason, "a truncation could not be recorded");
+            let row = Row::Truncation(truncation(table, None, reason, (count, 0), limit, None));
+            if let Err(error) = self.uplink.record(StreamId::SERVICE, wall_us(), row).await {
+                // The attempt ends by it.
+                tracing::warn!(%error, reason, "a truncation could not be recorded");
+            }
         }
     }
 }

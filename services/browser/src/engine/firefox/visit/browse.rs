@@ -12,7 +12,7 @@ use super::page::NotLoaded;
 use super::{FirefoxVisit, left};
 use crate::attempt::{links, or};
 use crate::engine::CommandReport;
-use crate::engine::links::{Draw, LINKS, VISIBLE_LINKS, candidates, same_site};
+use crate::engine::links::{Draw, VISIBLE_LINKS, candidates, capped, same_site};
 
 impl FirefoxVisit {
     pub(super) async fn browse(
@@ -69,10 +69,8 @@ impl FirefoxVisit {
 
     async fn visible_links(&self, deadline: Instant) -> Result<Vec<String>, NotLoaded> {
         let text = self.isolated(&format!("JSON.stringify({VISIBLE_LINKS})"), deadline).await?;
-        let mut found: Vec<String> =
-            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        found.truncate(LINKS);
-        Ok(found)
+        let found = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Ok(capped(found, self.url(), &self.uplink).await)
     }
 
     async fn back(&mut self, policy: LoadPolicy, start: &str, deadline: Instant) -> Result<(), NotLoaded> {
