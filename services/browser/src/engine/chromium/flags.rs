@@ -26,10 +26,6 @@ pub const FLAGS: &[(&str, &str)] = &[
     ("--disable-background-timer-throttling", "a page behaves the same whether or not it is in front"),
     ("--disable-backgrounding-occluded-windows", "as above"),
     ("--disable-renderer-backgrounding", "as above"),
-    (
-        "--disable-back-forward-cache",
-        "DevTools misses what a page that is put aside sends, as beacons in pagehide",
-    ),
     ("--mute-audio", "many browsers on one machine"),
 ];
 
