@@ -85,7 +85,7 @@ export class Replay {
 
   constructor({ save = true, maxBodyBytes = 1 << 30, stored, window }: Wishes = {}) {
     this.visit = {
-      visitId: 7, token: "t", javascript: false, navigations: false, cookies: true, missingTargets: new Map(), notInstrumented: new Set(), firstTab: 2, closing: false,
+      visitId: 7, token: "t", javascript: false, navigations: false, cookies: true, missingTargets: new Map(), notInstrumented: new Set(), firstTab: 2, closing: false, sealed: false,
       network: { http: true, dns: true, cookies: true, maxBodyBytes, savesContent: () => save },
     };
     this.owner = () => ({ visit: this.visit });

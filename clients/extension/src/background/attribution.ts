@@ -28,6 +28,8 @@ export interface RunningVisit {
   firstTab: number | undefined;
   /** All that is recorded of it is on its way: nothing more of its network leaves the browser. */
   closing: boolean;
+  /** The ends of its streams are told: what its pages do from now on belongs to it no more. */
+  sealed: boolean;
 }
 
 /** What is recorded of a visit's network. */
@@ -93,7 +95,7 @@ export class Attribution {
     const { token, javascript, navigations, cookies } = start;
     const visit: RunningVisit = {
       visitId, token, javascript, navigations, cookies, network: wishesOf(start), missingTargets: new Map(),
-      notInstrumented: new Set(), firstTab: undefined, closing: false,
+      notInstrumented: new Set(), firstTab: undefined, closing: false, sealed: false,
     };
     this.#running.set(visitId, visit);
     const early = this.#tokens.get(token);
@@ -159,8 +161,12 @@ export class Attribution {
     const visitId = this.#visitOfStore.get(store);
     if (visitId === undefined) return { reason: "store_unknown" };
     if (visitId === SHARED) return { reason: "store_shared" };
+    return this.#ownerOf(visitId);
+  }
+
+  #ownerOf(visitId: number): Owner {
     const visit = this.#running.get(visitId);
-    return visit === undefined ? { reason: "visit_ended" } : { visit };
+    return visit === undefined || visit.sealed ? { reason: "visit_ended" } : { visit };
   }
 
   /** Whose request it is, by its tab or its container; undefined: its tab is not settled. */
@@ -195,9 +201,7 @@ export class Attribution {
 
   owner(tabId: number): Owner {
     const visitId = this.#visitOfTab.get(tabId);
-    if (visitId === undefined) return { reason: "tab_unknown" };
-    const visit = this.#running.get(visitId);
-    return visit === undefined ? { reason: "visit_ended" } : { visit };
+    return visitId === undefined ? { reason: "tab_unknown" } : this.#ownerOf(visitId);
   }
 
   knows(tabId: number): boolean {

@@ -94,6 +94,7 @@ const flush = async (visitId: number, serial: number, timeoutMs: number): Promis
   await navigations.settled();
   if (visit !== undefined) await network?.finish(visit, timeoutMs);
   const lastOrdinal = BigInt(streams.finish(visitId));
+  if (visit !== undefined) visit.sealed = true;
   const missingTargets = [...(visit?.missingTargets ?? [])].map(([object, insecure]) => ({ object, insecure }));
   connection.send({ case: "flushed", value: { visitId: BigInt(visitId), serial, lastOrdinal, silentFrames, missingTargets } } as Up);
 };

@@ -211,8 +211,11 @@ impl Inner {
                 let (frames, millis) = (answer.silent_frames, request.frame_timeout_ms);
                 suspect.push(format!("{frames} frames did not answer the flush in {millis} ms"));
             }
-            if answer.last_ordinal != received {
-                suspect.push(format!("records {} to {} did not arrive", received + 1, answer.last_ordinal));
+            let last = answer.last_ordinal;
+            if last > received {
+                suspect.push(format!("records {} to {last} did not arrive", received + 1));
+            } else if last < received {
+                suspect.push(format!("records {} to {received} came after the end was told", last + 1));
             }
         }
         SessionEnd {
