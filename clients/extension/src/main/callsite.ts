@@ -5,7 +5,7 @@
 import { STACK_FRAMES } from "../batch";
 import {
   ErrorOf, captureStackTrace, descriptorOf, functionPrototype, hasOwn, indexOf, lastIndexOf, objectPrototype, prototypeOf,
-  reflectHas, slice,
+  reflectApply, reflectHas, slice,
 } from "./primordials";
 
 /** Frames above the call site may be natives, as Array.map. */
@@ -61,7 +61,7 @@ const ourUrl = ((): string => {
   return slice(place, 0, lastIndexOf(place, ":"));
 })();
 
-const nativeStackGetter = descriptorOf(new ErrorOf(), "stack")?.get;
+const nativeStack = descriptorOf(new ErrorOf(), "stack");
 
 /** The stack of an error that keeps it natively; null where reading it would run page code. */
 const stackOf = (error: object): string | null => {
@@ -69,23 +69,57 @@ const stackOf = (error: object): string | null => {
   if (descriptor === undefined) return null;
   let stack: unknown;
   if (hasOwn(descriptor, "value")) stack = descriptor.value;
-  else if (nativeStackGetter !== undefined && descriptor.get === nativeStackGetter) stack = (error as { stack: unknown }).stack;
+  else if (descriptor.get !== undefined && descriptor.get === nativeStack?.get) stack = (error as { stack: unknown }).stack;
   return typeof stack === "string" ? stack : null;
 };
 
+const setStack = (error: object, stack: string): void => {
+  const descriptor = descriptorOf(error, "stack") as PropertyDescriptor;
+  if (!hasOwn(descriptor, "value")) reflectApply(descriptor.set as (stack: string) => void, error, [stack]);
+  else if (descriptor.writable === true) (error as { stack: unknown }).stack = stack;
+};
+
+/** Place of the n-th line of frames, or the end. */
+const lineAt = (text: string, n: number): number => {
+  let at = indexOf(text, FRAME);
+  for (let i = 0; i < n && at >= 0; i++) at = indexOf(text, FRAME, at + 1);
+  return at < 0 ? text.length : at;
+};
+
+const FRAME = "\n    at ";
+const NATIVE = "<anonymous>)";
+
 /**
- * Takes our frames out of an error that the native itself made. One whose first frame is the page's was thrown by page
- * code inside the native, and is left as it is.
+ * Takes our frames out of an error that the native itself made: its first frames are natives, and then ours. One whose
+ * first frame is the page's was thrown by page code inside the native, and is left as it is.
  */
 export const withoutOurFrames = (error: unknown, trap: unknown): unknown => {
   if (captureStackTrace === undefined || typeof error !== "object" || error === null) return error;
   if (!ordinaryChain() || reflectHas(ErrorOf, "prepareStackTrace")) return error;
   const stack = stackOf(error);
   if (stack === null) return error;
-  const start = indexOf(stack, "\n    at ");
+  const start = indexOf(stack, FRAME);
   if (start < 0) return error;
-  const end = indexOf(stack, "\n", start + 1);
-  const first = slice(stack, start, end < 0 ? stack.length : end);
-  if (indexOf(first, ourUrl) >= 0) captureStackTrace(error, trap);
+  let at = start;
+  let natives = 0;
+  for (;;) {
+    const next = indexOf(stack, FRAME, at + 1);
+    const end = next < 0 ? stack.length : next;
+    const line = slice(stack, at, end);
+    if (indexOf(line, ourUrl) >= 0) break;
+    if (slice(line, line.length - NATIVE.length) !== NATIVE || next < 0) return error;
+    natives++;
+    at = next;
+  }
+  if (natives === 0) {
+    captureStackTrace(error, trap);
+    return error;
+  }
+  const held = holder();
+  captureStackTrace(held, trap);
+  const below = held.stack;
+  const limit = settings.stackTraceLimit;
+  const room = typeof limit === "number" ? limit - natives : 0;
+  setStack(error, slice(stack, 0, at) + slice(below, lineAt(below, 0), lineAt(below, room)));
   return error;
 };

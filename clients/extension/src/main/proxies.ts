@@ -35,6 +35,29 @@ export const proxied = (shared: Shared, native: Native, apply: Apply, construct?
   return proxy;
 };
 
+/** Whether giving the proxied function of a realm this prototype would close a circle. */
+const closes = (target: object, proto: object | null): boolean => {
+  for (let at = proto; at !== null; at = prototypeOf(at) as object | null) if (at === target) return true;
+  return false;
+};
+
+/** Reflect.setPrototypeOf of a realm: false for a circle through a proxy of ours, where the trap could only throw. */
+export const setPrototypeOfProxy = (shared: Shared, native: Native): Native => {
+  const apply: Apply = (target, self, args) => {
+    const object = first(args);
+    if (typeof object === "function" && shared.originals.get(object) !== undefined && args.length > 1) {
+      const proto = args[1];
+      if (typeof proto === "object" && proto !== null && closes(object, proto)) return false;
+    }
+    try {
+      return reflectApply(target, self, args);
+    } catch (error) {
+      throw withoutOurFrames(error, apply);
+    }
+  };
+  return proxied(shared, native, apply);
+};
+
 /** The error that V8 throws for a prototype cycle. */
 const cyclic = (target: object, trap: unknown): unknown => {
   try {

@@ -10,7 +10,7 @@ import {
   MutationObserverOf, addListener, defaultViewOf, descriptorOf, disconnect, documentTreeLength, hasOwn, observe,
   prototypeOf, reflectDefine,
 } from "./primordials";
-import { cookieSetter, cookieStoreMethod, observed, toStringProxy } from "./proxies";
+import { cookieSetter, cookieStoreMethod, observed, setPrototypeOfProxy, toStringProxy } from "./proxies";
 import type { Native } from "./proxies";
 import type { Realm, Shared } from "./shared";
 import { Sink } from "./sink";
@@ -79,6 +79,8 @@ export class Hooks {
   #toString(global: Global): void {
     const prototype = (global as unknown as { Function: { prototype: object } }).Function.prototype;
     this.#replace(prototype, "toString", (native) => toStringProxy(this.#shared, native));
+    const { Reflect: reflect } = global as unknown as { Reflect: object };
+    this.#replace(reflect, "setPrototypeOf", (native) => setPrototypeOfProxy(this.#shared, native));
   }
 
   #replace(owner: object, property: string, make: (native: Native) => Native): void {

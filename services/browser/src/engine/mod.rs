@@ -28,6 +28,9 @@ pub use installed::Installed;
 
 use crate::uplink::{AttemptUplink, StreamClaim};
 
+/// What browsers tell pages of themselves, for provenance: what they are, and nothing made up (I8).
+const PRESENTATION: &str = "honest";
+
 /// Starts browsers.
 pub trait Engine: Send + Sync + 'static {
     /// The kinds that it can start, as far as can be seen without starting one.

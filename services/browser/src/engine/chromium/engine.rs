@@ -18,7 +18,9 @@ use super::workers::HookSource;
 use crate::config::{Config, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
-use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Visit, VisitSetup};
+use crate::engine::{
+    Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
+};
 use crate::relay::locate_extension;
 use crate::uplink::Uplink;
 
@@ -162,6 +164,7 @@ impl Chromium {
                 _ => "always",
             },
             "public_suffix_list": PUBLIC_SUFFIX_LIST,
+            "presentation": PRESENTATION,
             "http_authentication": "challenges are not answered: the page gets their 401 responses",
             "debugger": "on where scripts or HTTP are recorded; it skips all pauses",
             "launch_ms": u64::try_from(browser.launch_time().as_millis()).unwrap_or(u64::MAX),

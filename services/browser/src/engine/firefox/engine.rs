@@ -17,7 +17,9 @@ use super::visit;
 use crate::config::{Config, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
-use crate::engine::{Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, Visit, VisitSetup};
+use crate::engine::{
+    Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
+};
 use crate::relay::locate_extension;
 use crate::uplink::Uplink;
 
@@ -129,6 +131,7 @@ impl Firefox {
                 ThirdPartyCookies::FromVisited => "from_visited",
                 ThirdPartyCookies::Always | ThirdPartyCookies::Unspecified => "always",
             },
+            "presentation": PRESENTATION,
             "isolation": "user context; HSTS is forgotten before each visit",
             "launch_ms": u64::try_from(browser.launch_time.as_millis()).unwrap_or(u64::MAX),
             "extension": extension.map(|e| json!({
