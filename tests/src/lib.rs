@@ -3,6 +3,7 @@
 
 pub mod checker;
 pub mod docs;
+pub mod integrity;
 pub mod measure;
 pub mod process;
 pub mod session;

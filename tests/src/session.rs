@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sonde_proto::browser::v1::browser_service_client::BrowserServiceClient;
 use sonde_proto::browser::v1::{
-    AttemptContext, GetInfoRequest, Open, Run, SessionRequest, SessionResponse,
+    AttemptContext, Finish, GetInfoRequest, Open, Run, SessionRequest, SessionResponse, Step as OneMore,
     session_request::Message as Ask, session_response::Message as Told,
 };
 use sonde_proto::visit::v1::{
@@ -88,7 +88,14 @@ impl Browsers {
         let outgoing = tokio_stream::wrappers::ReceiverStream::new(waiting);
         let answers = BrowserServiceClient::new(self.channel.clone()).session(outgoing).await;
         let answers = answers.expect("the service takes sessions").into_inner();
-        Slot { slot, requests, answers, visits: 0, browser: BrowserSpec::default() }
+        Slot {
+            slot,
+            requests,
+            answers,
+            visits: 0,
+            browser: BrowserSpec::default(),
+            provenance: String::new(),
+        }
     }
 }
 
@@ -100,6 +107,8 @@ pub struct Slot {
     visits: i64,
     /// What the next visits run on.
     pub browser: BrowserSpec,
+    /// Facts of the browser that started last: a JSON object.
+    pub provenance: String,
 }
 
 impl Slot {
@@ -120,9 +129,55 @@ impl Slot {
 
     /// Asks for a visit of commands with timeouts of their own.
     pub async fn begin_commands(&mut self, url: &str, instruments: Instruments, commands: Vec<Command>) {
+        self.run(url, instruments, commands, false).await;
+    }
+
+    /// Asks for a visit that stays open after its commands, until [`Self::finish`]; returns its id.
+    pub async fn begin_interactive(
+        &mut self,
+        url: &str,
+        instruments: Instruments,
+        commands: Vec<Step>,
+    ) -> i64 {
+        let command = |step| Command { step: Some(step), ..Command::default() };
+        self.run(url, instruments, commands.into_iter().map(command).collect(), true).await
+    }
+
+    /// Runs one more command of an interactive visit, which had one so far; its result when the visit ended instead.
+    pub async fn step(&mut self, visit_id: i64, step: Step) -> Option<AttemptResult> {
+        let command = Some(Command { step: Some(step), ..Command::default() });
+        let more = SessionRequest { message: Some(Ask::Step(OneMore { visit_id, command })) };
+        self.requests.send(more).await.expect("the session is open");
+        loop {
+            match self.told().await {
+                Told::CommandEnded(ended) if ended.result.as_ref().is_some_and(|r| r.index > 0) => {
+                    return None;
+                }
+                Told::AttemptEnded(ended) => return ended.result,
+                Told::Rejected(rejected) => panic!("the service refused the visit: {rejected:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends an interactive visit and waits for its result.
+    pub async fn finish(&mut self, visit_id: i64) -> AttemptResult {
+        let finish = SessionRequest { message: Some(Ask::Finish(Finish { visit_id })) };
+        self.requests.send(finish).await.expect("the session is open");
+        self.ended().await
+    }
+
+    async fn run(
+        &mut self,
+        url: &str,
+        instruments: Instruments,
+        commands: Vec<Command>,
+        interactive: bool,
+    ) -> i64 {
         self.visits += 1;
+        let visit_id = (i64::from(self.slot) + 1) << 40 | self.visits;
         let attempt = AttemptContext {
-            visit_id: (i64::from(self.slot) + 1) << 40 | self.visits,
+            visit_id,
             fence: self.visits,
             crawl_id: "01900000-0000-7000-8000-000000000000".to_owned(),
             visit_no: i64::from(self.slot) * 1_000_000 + self.visits,
@@ -137,13 +192,14 @@ impl Slot {
             instruments: Some(instruments),
             limits: Some(VisitLimits::default()),
             lease: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
-            interactive: false,
+            interactive,
             fresh_browser: false,
         };
         self.requests
             .send(SessionRequest { message: Some(Ask::Run(run)) })
             .await
             .expect("the session is open");
+        visit_id
     }
 
     /// The next thing the service tells.
@@ -151,7 +207,13 @@ impl Slot {
         let answer =
             timeout(VISIT, self.answers.message()).await.expect("the service tells something in time");
         let answer = answer.expect("the session holds").expect("the service keeps the session");
-        answer.message.expect("an answer has a message")
+        let told = answer.message.expect("an answer has a message");
+        if let Told::BrowserEvent(event) = &told
+            && !event.provenance.is_empty()
+        {
+            self.provenance.clone_from(&event.provenance);
+        }
+        told
     }
 
     /// Waits for the end of the visit.

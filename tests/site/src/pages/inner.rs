@@ -16,6 +16,8 @@ const DOCUMENTS: &[(&str, &str)] = files!("inner", "html":
 
 const SCRIPTS: &[(&str, &str)] = files!("scripts", "js":
     "probe" "calls" "sabotage" "worker" "shared" "sw" "count-worker" "count-service"
+    "integrity-vectors" "integrity-vectors-shape" "integrity-vectors-calls" "integrity-vectors-realm" "integrity-realms"
+    "integrity-late-worker" "integrity-code"
 );
 
 pub(super) fn document(name: &str) -> Option<Page> {

@@ -8,6 +8,7 @@ mod calls;
 mod cookies;
 mod failures;
 mod inner;
+mod integrity;
 mod navigations;
 mod posts;
 mod realms;
@@ -134,7 +135,7 @@ pub fn tour() -> &'static [Page] {
 
 /// The page of that name, if it is one to visit.
 pub fn page(name: &str) -> Option<&'static Page> {
-    pages().find(|page| page.name == name)
+    pages().chain(integrity::GROUP.pages).find(|page| page.name == name)
 }
 
 pub(crate) fn document(name: &str) -> Option<Page> {
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn every_file_of_a_group_is_in_its_list_and_no_name_is_twice() {
         let mut names = HashSet::new();
-        for group in GROUPS {
+        for group in GROUPS.iter().chain([&integrity::GROUP]) {
             let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("pages").join(group.name);
             let files: BTreeSet<String> = std::fs::read_dir(&directory)
                 .unwrap()

@@ -1,0 +1,1 @@
+/* fetched text that is run: executed_NAME_text */ (globalThis.ran ??= []).push("NAME");

@@ -1,0 +1,28 @@
+//! The integrity suite on both browsers; `./x integrity` prints its table.
+
+use sonde_proto::visit::v1::BrowserKind;
+use sonde_site::{Site, SiteOptions};
+use sonde_tests::integrity::{Lab, run, table};
+use sonde_tests::session::Browsers;
+use sonde_tests::world::World;
+
+async fn holds(kind: BrowserKind) {
+    let world = World::new();
+    let site = Site::start(SiteOptions::default()).await.expect("a port is free");
+    let browsers = Browsers::start(&world, 1).await;
+    let mut lab = Lab::new(browsers.slot(0).await, kind, site, world.data());
+    let column = run(&mut lab, None).await;
+    assert_eq!(column.faults(), Vec::<String>::new(), "{}", table(std::slice::from_ref(&column)));
+}
+
+/// I1 to I18, M17
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chromium_holds_every_line() {
+    holds(BrowserKind::Chromium).await;
+}
+
+/// I1 to I18, M17
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn firefox_holds_every_line() {
+    holds(BrowserKind::Firefox).await;
+}
