@@ -51,6 +51,9 @@ export interface IsolatedConfig {
   readonly refusals: boolean;
 }
 
+/** Of the isolated world that holds the hooks, too. */
+export interface ExportedConfig extends MainConfig, IsolatedConfig {}
+
 export interface BackgroundConfig {
   readonly port: number;
   readonly token: string;

@@ -43,6 +43,8 @@ pub struct Config {
     /// Time for running attempts to end when the service is asked to stop.
     #[serde(with = "sonde_runtime::config::duration")]
     pub drain: Duration,
+    /// How calls of scripts are captured in Firefox; recorded in provenance.
+    pub firefox_capture: FirefoxCapture,
     /// Gives pages `window.instrumentJS`, as OpenWPM's testing mode does. Any page can see and call it: for tests of
     /// the instruments only; recorded in provenance.
     pub testing: bool,
@@ -71,6 +73,16 @@ pub enum PrestartKind {
     Firefox,
 }
 
+/// How calls of scripts are captured in Firefox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirefoxCapture {
+    /// By functions that the extension's own world lends to pages: hard to tell from natives.
+    Exported,
+    /// By Proxies in the page's world, as on Chromium.
+    Wrapped,
+}
+
 impl From<PrestartKind> for BrowserKind {
     fn from(kind: PrestartKind) -> Self {
         match kind {
@@ -97,6 +109,7 @@ impl Default for Config {
             max_visits: 500,
             launch_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(30),
+            firefox_capture: FirefoxCapture::Exported,
             testing: false,
             buffer: 32 << 20,
         }

@@ -5,8 +5,9 @@ import {
 } from "./primordials";
 import { wishFor } from "./plan";
 import type { Plan } from "./plan";
+import type { Native } from "./primitive";
 import { getter, method, recordValue, setter } from "./proxies";
-import type { Native } from "./proxies";
+import { put } from "./shared";
 import type { Recorded, Shared } from "./shared";
 
 /** A function that carries a `prototype` is known by its identity in more places than one. */
@@ -26,20 +27,20 @@ export const install = (
 ): boolean => {
   const { owner, property } = plan;
   const descriptor = descriptorOf(owner, property);
-  if (descriptor === undefined) return asAccessor(shared, realm, plan, undefined, false, true);
+  if (descriptor === undefined) return asAccessor(shared, realm, plan, undefined, undefined, true);
   if (descriptor.configurable !== true || unwrappable(realm, owner, property)) return false;
   if (!hasOwn(descriptor, "value")) return onAccessor(shared, realm, plan, descriptor);
   const { value } = descriptor as { value: unknown };
   const writable = descriptor.writable === true;
   if (typeof value !== "function" || exact || observesReads(plan)) {
-    return asAccessor(shared, realm, plan, value, descriptor.enumerable === true, writable);
+    return asAccessor(shared, realm, plan, descriptor, value, writable);
   }
   const proxy = method(shared, realm, value as Native, plan);
   if (hasOwn(value, "prototype")) {
     constructors.proxies.set(value, proxy);
     constructors.natives[constructors.natives.length] = value;
   }
-  return reflectDefine(owner, property, {
+  return put(realm, owner, property, descriptor, {
     __proto__: null, value: proxy, writable, enumerable: descriptor.enumerable === true, configurable: true,
   } as PropertyDescriptor);
 };
@@ -59,7 +60,7 @@ const observesReads = ({ wishes }: Plan): boolean => {
 
 const onAccessor = (shared: Shared, realm: Recorded, plan: Plan, descriptor: PropertyDescriptor): boolean => {
   const { get, set } = descriptor as { get: Native | undefined; set: Native | undefined };
-  return reflectDefine(plan.owner, plan.property, {
+  return put(realm, plan.owner, plan.property, descriptor, {
     __proto__: null,
     get: get === undefined ? undefined : getter(shared, realm, get, plan),
     set: set === undefined ? undefined : setter(shared, realm, set, plan, get),
@@ -71,7 +72,7 @@ const isHeld = (value: unknown): boolean =>
   typeof value === "function" || (typeof value === "object" && value !== null);
 
 const asAccessor = (
-  shared: Shared, realm: Recorded, plan: Plan, first: unknown, enumerable: boolean, writable: boolean,
+  shared: Shared, realm: Recorded, plan: Plan, was: PropertyDescriptor | undefined, first: unknown, writable: boolean,
 ): boolean => {
   const { owner, property } = plan;
   const proxies = safeWeakMap<object, Native>();
@@ -84,68 +85,62 @@ const asAccessor = (
     proxies.set(current, proxy);
     return proxy;
   };
-  const made = {
-    get [property](): unknown {
-      const wish = wishFor(shared, plan, this);
-      const value = current;
-      if (wish !== null) {
-        if (typeof value !== "function") {
-          if (!wish.below || !isHeld(value)) recordValue(shared, realm, wish, GET, reading, value);
-        } else if (wish.functionGets) {
-          recordValue(shared, realm, wish, GET_FUNCTION, reading, value);
-        }
+  const { get: reading, set: writing } = realm.primitive.accessors(realm, property, (self) => {
+    const wish = wishFor(shared, plan, self);
+    const value = current;
+    if (wish !== null) {
+      if (typeof value !== "function") {
+        if (!wish.below || !isHeld(value)) recordValue(shared, realm, wish, GET, reading, value);
+      } else if (wish.functionGets) {
+        recordValue(shared, realm, wish, GET_FUNCTION, reading, value);
       }
-      return shown();
-    },
-    set [property](given: unknown) {
-      const self = this as unknown;
-      const wish = wishFor(shared, plan, self);
-      const value = typeof given === "function" && given === shown() ? current : given;
-      if (wish !== null) {
-        const prevented = wish.preventSets && isHeld(current);
-        recordValue(shared, realm, wish, prevented ? SET_PREVENTED : SET, writing, value);
-        if (prevented) return;
-      }
-      // As an ordinary property: one that is inherited is made anew on the object that is written to.
-      if (self === owner || !isHeld(self)) current = value;
-      else reflectDefine(self as object, property, { __proto__: null, value: given, writable: true, enumerable: true, configurable: true } as PropertyDescriptor);
-    },
-  };
-  const accessors = descriptorOf(made, property) as PropertyDescriptor;
-  const reading = accessors.get;
-  const writing = accessors.set;
-  return reflectDefine(owner, property, {
-    __proto__: null, get: reading, set: writable ? writing : undefined, enumerable, configurable: true,
+    }
+    return shown();
+  }, (self, given) => {
+    const wish = wishFor(shared, plan, self);
+    const value = typeof given === "function" && given === shown() ? current : given;
+    if (wish !== null) {
+      const prevented = wish.preventSets && isHeld(current);
+      recordValue(shared, realm, wish, prevented ? SET_PREVENTED : SET, writing, value);
+      if (prevented) return;
+    }
+    // As an ordinary property: one that is inherited is made anew on the object that is written to.
+    if (self === owner || !isHeld(self)) current = value;
+    else reflectDefine(self as object, property, { __proto__: null, value: given, writable: true, enumerable: true, configurable: true } as PropertyDescriptor);
+  });
+  return put(realm, owner, property, was, {
+    __proto__: null, get: reading, set: writable ? writing : undefined, enumerable: was?.enumerable === true, configurable: true,
   } as PropertyDescriptor);
 };
 
 /** Puts the proxies of constructors wherever the realm has the constructor itself: aliases, `constructor`, subclasses. */
-export const settleConstructors = (global: object, { natives, proxies }: Constructors): void => {
+export const settleConstructors = (realm: Recorded, { natives, proxies }: Constructors): void => {
   if (natives.length === 0) return;
+  const { global } = realm;
   for (let i = 0; i < natives.length; i++) {
     const native = natives[i] as object;
     const prototype = dataOf(native, "prototype");
     if (typeof prototype !== "object" || prototype === null) continue;
-    replace(prototype, "constructor", descriptorOf(prototype, "constructor"), proxies);
+    replace(realm, prototype, "constructor", descriptorOf(prototype, "constructor"), proxies);
   }
   const keys = reflectOwnKeys(global);
   for (let k = 0; k < keys.length; k++) {
     const key = keys[k] as PropertyKey;
     const descriptor = descriptorOf(global, key);
     if (descriptor === undefined || !hasOwn(descriptor, "value") || typeof descriptor.value !== "function") continue;
-    replace(global, key, descriptor, proxies);
+    replace(realm, global, key, descriptor, proxies);
     const proxy = proxies.get(prototypeOf(descriptor.value) as object);
     if (proxy !== undefined) setPrototypeOf(descriptor.value, proxy);
   }
 };
 
 const replace = (
-  owner: object, property: PropertyKey, descriptor: PropertyDescriptor | undefined, proxies: Map<object, Native>,
+  realm: Recorded, owner: object, property: PropertyKey, descriptor: PropertyDescriptor | undefined, proxies: Map<object, Native>,
 ): void => {
   if (descriptor === undefined || descriptor.configurable !== true || !hasOwn(descriptor, "value")) return;
   const proxy = proxies.get(descriptor.value as object);
   if (proxy === undefined) return;
-  reflectDefine(owner, property, {
+  put(realm, owner, property, descriptor, {
     __proto__: null, value: proxy, writable: descriptor.writable === true, enumerable: descriptor.enumerable === true,
     configurable: true,
   } as PropertyDescriptor);

@@ -7,15 +7,17 @@ import { EventTargetOf, MouseEventOf, addListener, dispatch, prototypeOf, stopIm
 import { Hooks } from "./realm";
 import { Shared, askNeighbours } from "./shared";
 import { Sink } from "./sink";
+import { wrapped } from "./wrapped";
 
 const install = (config: MainConfig): void => {
   const { secret } = config;
   const shared = askNeighbours(window, secret) ?? new Shared(secret, config.limit);
   if (shared.realms.get(prototypeOf(window) as object) !== undefined) return;
-  const hooks = new Hooks(shared, config);
+  const primitive = wrapped(shared.originals);
+  const hooks = new Hooks(shared, config, primitive);
   const sink = new Sink(shared, window);
   hooks.hook(window, sink, false);
-  if (config.javascript && config.testing) offerInstrumentJS(window, hooks, shared);
+  if (config.javascript && config.testing) offerInstrumentJS(window, hooks, shared, primitive);
   const target = new EventTargetOf();
   const offer = (): boolean => {
     const init = { __proto__: null, relatedTarget: target, cancelable: true } as MouseEventInit;

@@ -23,7 +23,9 @@ export const isView = ArrayBuffer.isView;
 export const StringOf = String;
 export const functionPrototype = Function.prototype;
 export const objectPrototype = Object.prototype;
-export const rangeErrorPrototype = RangeError.prototype;
+/** Of the error at the end of the stack. */
+export const exhaustedPrototype =
+  ((globalThis as { InternalError?: ErrorConstructor }).InternalError ?? RangeError).prototype as object;
 export const captureStackTrace = (Error as unknown as { captureStackTrace?: (on: object, below: unknown) => void })
   .captureStackTrace;
 
@@ -62,11 +64,14 @@ const required = (owner: object | undefined, name: string): ((this: unknown) => 
   if (getter === undefined) throw new TypeErrorOf(`no native accessor ${name}`);
   return getter;
 };
-const { window: page, UIEvent: UIEventOf, Document: DocumentOf, Node: NodeOf, Element: ElementOf } =
-  globalThis as Partial<typeof globalThis>;
+/** The page's own, where this script is in another world: what that world has of them costs ten times as much. */
+const own = ((globalThis as { wrappedJSObject?: unknown }).wrappedJSObject ?? globalThis) as Partial<typeof globalThis>;
+const { window: page, Document: DocumentOf, Node: NodeOf, Element: ElementOf } = own;
+const { UIEvent: UIEventOf } = globalThis as Partial<typeof globalThis>;
 export const detailOf = uncurry(required(CustomEventOf?.prototype, "detail") as (this: Event) => unknown);
 export const relatedTargetOf = uncurry(required(MouseEventOf?.prototype, "relatedTarget") as (this: Event) => EventTarget | null);
 export const viewOf = uncurry(required(UIEventOf?.prototype, "view") as (this: Event) => Window | null);
+export const persistedOf = uncurry(required(globalThis.PageTransitionEvent?.prototype, "persisted") as (this: Event) => boolean);
 export const documentTreeLength = uncurry(required(page, "length") as (this: Window) => number);
 export const defaultViewOf = uncurry(required(DocumentOf?.prototype, "defaultView") as (this: unknown) => Window | null);
 export const observe = uncurry((MutationObserverOf?.prototype.observe ?? absent) as (this: MutationObserver, node: Node, how: MutationObserverInit) => void);
@@ -86,8 +91,9 @@ export const setOnMessage = uncurry(
   descriptorOf(MessagePort.prototype, "onmessage")?.set as (this: MessagePort, handler: unknown) => void,
 );
 
+const clock = own.performance as Performance;
 /** Milliseconds since the time origin, as the page's own clock has them. */
-export const now = reflectApply(bind, performance.now, [performance]) as () => number;
+export const now = reflectApply(bind, clock.now, [clock]) as () => number;
 export const timeOrigin = performance.timeOrigin;
 
 const withMethods = <C extends Map<unknown, unknown> | WeakMap<object, unknown>>(

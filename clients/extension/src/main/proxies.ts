@@ -1,73 +1,15 @@
-// Proxies around natives. A Proxy keeps name, length, own keys, descriptors, constructibility and identity of what it
-// wraps; what is left to do is Function.prototype.toString, error stacks and the prototype cycle check.
+// What is recorded when a native is used, whatever stands in its place.
 import {
   CALL, CALL_STACK, COOKIE_STORE_DELETE, COOKIE_STORE_SET, COOKIE_STRING, GET, GET_FAILED, GET_FUNCTION, NOT_A_ROW, SET,
   SET_FAILED, SET_PREVENTED, TAMPERED,
 } from "../batch";
-import { callSite, state, withoutOurFrames } from "./callsite";
+import { state } from "./callsite";
 import { wishFor } from "./plan";
 import type { Plan, Wish } from "./plan";
-import {
-  ProxyOf, TypeErrorOf, captureStackTrace, objectCreate, prototypeOf, reflectApply, reflectConstruct, setPrototypeOf,
-} from "./primordials";
+import type { Apply, Construct, Native, Primitive } from "./primitive";
+import { prototypeOf, reflectApply, reflectConstruct } from "./primordials";
 import { cut, serializeArguments, serializeValue } from "./serialize";
 import type { Recorded, Shared } from "./shared";
-
-export type Native = (this: unknown, ...args: unknown[]) => unknown;
-type Apply = (target: Native, self: unknown, args: unknown[]) => unknown;
-type Construct = (target: Native, args: unknown[], newTarget: object) => object;
-
-export const proxied = (shared: Shared, native: Native, apply: Apply, construct?: Construct): Native => {
-  const handler = {
-    __proto__: null,
-    apply,
-    construct,
-    setPrototypeOf: (target: object, proto: object | null): boolean => {
-      for (let at = proto; at !== null; at = prototypeOf(at) as object | null) {
-        if (at === proxy) throw cyclic(target, handler.setPrototypeOf);
-      }
-      setPrototypeOf(target, proto);
-      return true;
-    },
-  };
-  const proxy = new ProxyOf(native, handler as unknown as ProxyHandler<Native>);
-  shared.originals.set(proxy, shared.originals.get(native) ?? native);
-  return proxy;
-};
-
-/** Whether giving the proxied function of a realm this prototype would close a circle. */
-const closes = (target: object, proto: object | null): boolean => {
-  for (let at = proto; at !== null; at = prototypeOf(at) as object | null) if (at === target) return true;
-  return false;
-};
-
-/** Reflect.setPrototypeOf of a realm: false for a circle through a proxy of ours, where the trap could only throw. */
-export const setPrototypeOfProxy = (shared: Shared, native: Native): Native => {
-  const apply: Apply = (target, self, args) => {
-    const object = first(args);
-    if (typeof object === "function" && shared.originals.get(object) !== undefined && args.length > 1) {
-      const proto = args[1];
-      if (typeof proto === "object" && proto !== null && closes(object, proto)) return false;
-    }
-    try {
-      return reflectApply(target, self, args);
-    } catch (error) {
-      throw withoutOurFrames(error, apply);
-    }
-  };
-  return proxied(shared, native, apply);
-};
-
-/** The error that V8 throws for a prototype cycle. */
-const cyclic = (target: object, trap: unknown): unknown => {
-  try {
-    setPrototypeOf(target, objectCreate(target));
-  } catch (error) {
-    captureStackTrace?.(error as object, trap);
-    return error;
-  }
-  return new TypeErrorOf("Cyclic __proto__ value");
-};
 
 const flagsAt = (flags: number): number => {
   const all = state.tampered ? flags | TAMPERED : flags;
@@ -75,8 +17,8 @@ const flagsAt = (flags: number): number => {
   return all;
 };
 
-const stackFor = (flags: number, trap: unknown): string | null =>
-  (flags & NOT_A_ROW) !== 0 ? null : callSite(trap, (flags & CALL_STACK) !== 0);
+const stackFor = (primitive: Primitive, flags: number, trap: unknown): string | null =>
+  (flags & NOT_A_ROW) !== 0 ? null : primitive.callSite(trap, (flags & CALL_STACK) !== 0);
 
 /** A read or write with its value; the place of the record, -1 when it was one too many. */
 export const recordValue = (
@@ -84,7 +26,7 @@ export const recordValue = (
 ): number => {
   const { sink } = realm;
   if ((wish.flags & NOT_A_ROW) === 0 && !sink.admits(wish.symbol, shared.limit)) return -1;
-  const stack = stackFor(wish.flags, trap);
+  const stack = stackFor(realm.primitive, wish.flags, trap);
   const flags = flagsAt(wish.flags);
   const text = serializeValue(value, wish.functionSource);
   return sink.record(wish.symbol, operation, flags, stack, text, null, cut.units);
@@ -93,7 +35,7 @@ export const recordValue = (
 const recordCall = (shared: Shared, realm: Recorded, wish: Wish, operation: number, trap: unknown, args: unknown[]): void => {
   const { sink } = realm;
   if ((wish.flags & NOT_A_ROW) === 0 && !sink.admits(wish.symbol, shared.limit)) return;
-  const stack = stackFor(wish.flags, trap);
+  const stack = stackFor(realm.primitive, wish.flags, trap);
   const flags = flagsAt(wish.flags);
   const text = serializeArguments(args, wish.functionSource);
   sink.record(wish.symbol, operation, flags, stack, null, text, cut.units);
@@ -107,7 +49,7 @@ export const method = (shared: Shared, realm: Recorded, native: Native, plan: Pl
     try {
       return reflectApply(target, self, args);
     } catch (error) {
-      throw withoutOurFrames(error, apply);
+      throw realm.primitive.thrown(error, apply);
     }
   };
   const construct: Construct = (target, args, newTarget) => {
@@ -116,10 +58,10 @@ export const method = (shared: Shared, realm: Recorded, native: Native, plan: Pl
     try {
       return reflectConstruct(target, args, newTarget === (proxy as unknown) ? target : (newTarget as Native)) as object;
     } catch (error) {
-      throw withoutOurFrames(error, construct);
+      throw realm.primitive.thrown(error, construct);
     }
   };
-  const proxy = proxied(shared, native, apply, construct);
+  const proxy = realm.primitive.wrap(realm, native, apply, construct);
   return proxy;
 };
 
@@ -132,7 +74,7 @@ export const getter = (shared: Shared, realm: Recorded, native: Native, plan: Pl
       value = reflectApply(target, self, args);
     } catch (error) {
       if (wish !== null) recordValue(shared, realm, wish, GET_FAILED, apply, undefined);
-      throw withoutOurFrames(error, apply);
+      throw realm.primitive.thrown(error, apply);
     }
     if (wish !== null) {
       if (typeof value === "function") {
@@ -143,7 +85,7 @@ export const getter = (shared: Shared, realm: Recorded, native: Native, plan: Pl
     }
     return value;
   };
-  return proxied(shared, native, apply);
+  return realm.primitive.wrap(realm, native, apply);
 };
 
 /** Whether an accessor holds a function or an object now. */
@@ -177,38 +119,61 @@ export const setter = (shared: Shared, realm: Recorded, native: Native, plan: Pl
       return reflectApply(target, self, args);
     } catch (error) {
       if (place >= 0) sink.amend(place, SET_FAILED);
-      throw withoutOurFrames(error, apply);
+      throw realm.primitive.thrown(error, apply);
     }
   };
-  return proxied(shared, native, apply);
+  return realm.primitive.wrap(realm, native, apply);
 };
 
 /** Runs `after` with the result, and records nothing. */
-export const observed = (shared: Shared, native: Native, after: (result: unknown, self: unknown) => void): Native => {
+export const observed = (realm: Recorded, native: Native, after: (result: unknown, self: unknown) => void): Native => {
   const apply: Apply = (target, self, args) => {
     let result: unknown;
     try {
       result = reflectApply(target, self, args);
     } catch (error) {
-      throw withoutOurFrames(error, apply);
+      throw realm.primitive.thrown(error, apply);
     }
     after(result, self);
     return result;
   };
-  return proxied(shared, native, apply);
+  return realm.primitive.pass(realm, native, apply);
 };
 
 /** Function.prototype.toString of a realm, telling the native behind every proxy of the agent. */
-export const toStringProxy = (shared: Shared, native: Native): Native => {
+export const toStringProxy = (shared: Shared, realm: Recorded, native: Native): Native => {
   const apply: Apply = (target, self, args) => {
     const behind = typeof self === "function" ? shared.originals.get(self) : undefined;
     try {
       return reflectApply(target, behind ?? self, args);
     } catch (error) {
-      throw withoutOurFrames(error, apply);
+      throw realm.primitive.thrown(error, apply);
     }
   };
-  return proxied(shared, native, apply);
+  return realm.primitive.wrap(realm, native, apply);
+};
+
+/** Whether giving a function of ours this prototype would close a circle. */
+const closes = (target: object, proto: object | null): boolean => {
+  for (let at = proto; at !== null; at = prototypeOf(at) as object | null) if (at === target) return true;
+  return false;
+};
+
+/** Reflect.setPrototypeOf of a realm: false for a circle through a proxy of ours, where the trap could only throw. */
+export const setPrototypeOfProxy = (shared: Shared, realm: Recorded, native: Native): Native => {
+  const apply: Apply = (target, self, args) => {
+    const object = first(args);
+    if (typeof object === "function" && shared.originals.get(object) !== undefined && args.length > 1) {
+      const proto = args[1];
+      if (typeof proto === "object" && proto !== null && closes(object, proto)) return false;
+    }
+    try {
+      return reflectApply(target, self, args);
+    } catch (error) {
+      throw realm.primitive.thrown(error, apply);
+    }
+  };
+  return realm.primitive.wrap(realm, native, apply);
 };
 
 const cookiePlan = (owner: object, symbol: string, property: string): Plan => {

@@ -7,11 +7,12 @@ import { install, noConstructors, settleConstructors } from "./install";
 import { Planner } from "./plan";
 import type { Plan, Planned, Wish } from "./plan";
 import {
-  MutationObserverOf, addListener, defaultViewOf, descriptorOf, disconnect, documentTreeLength, hasOwn, observe,
-  prototypeOf, reflectDefine,
+  MessageChannelOf, MutationObserverOf, addListener, defaultViewOf, descriptorOf, disconnect, documentTreeLength, hasOwn, observe, persistedOf, port1Of, port2Of, postMessage,
+  prototypeOf, reflectDefine, safeWeakMap, setOnMessage,
 } from "./primordials";
+import type { Native, Primitive } from "./primitive";
 import { cookieSetter, cookieStoreMethod, observed, setPrototypeOfProxy, toStringProxy } from "./proxies";
-import type { Native } from "./proxies";
+import { put } from "./shared";
 import type { Realm, Shared } from "./shared";
 import { Sink } from "./sink";
 
@@ -33,33 +34,68 @@ const SVG_OF = ["HTMLIFrameElement", "HTMLObjectElement", "HTMLEmbedElement"];
 export class Hooks {
   readonly #shared: Shared;
   readonly #config: MainConfig;
+  readonly #primitive: Primitive;
+  /** Realms whose Function.prototype.toString is answered for. */
+  readonly #masked: WeakMap<object, boolean> = safeWeakMap();
 
-  constructor(shared: Shared, config: MainConfig) {
+  constructor(shared: Shared, config: MainConfig, primitive: Primitive) {
     this.#shared = shared;
     this.#config = config;
-    shared.adopt = (realm, view, target) => {
-      realm.sink = new Sink(shared, view);
-      realm.sink.connect(target);
-      this.#rename(view);
-      this.#watch(view, () => this.#scan(view as Global, realm));
-    };
+    this.#primitive = primitive;
+    shared.adopt = (view, target) => this.#adopt(primitive.held(view), target);
   }
 
-  /** Hooks a window's realm once; windows of other origins are left alone. */
-  hook(window: Window, sink: Sink, outside: boolean): void {
+  /** Hooks a window's realm once; windows of other origins, and those that another document's hooks have, are left alone. */
+  hook(found: Window, sink: Sink, outside: boolean): void {
+    const shared = this.#shared;
+    const primitive = this.#primitive;
+    const window = primitive.held(found);
     const key = prototypeOf(window) as object | null;
-    if (key === null || this.#shared.realms.get(key) !== undefined) return;
-    const realm: Realm = { sink, global: window };
-    this.#shared.realms.set(key, realm);
+    if (key === null || shared.realms.get(key) !== undefined) return;
+    if (primitive.apart && outside && shared.claimed(window)) {
+      shared.realms.set(key, null);
+      return;
+    }
+    const realm: Realm = { sink, global: window, primitive, before: primitive.lent(window) };
+    shared.realms.set(key, realm);
+    if (realm.before !== null) this.#whenOver(window, realm);
     const global = window as Global;
-    if (outside) this.#mark(global);
-    this.#toString(global);
-    // The instrumented properties last: their proxies are the outermost, and find the page's frames below them.
+    if (outside && !primitive.apart) this.#mark(global);
+    this.#mask(realm);
+    // The instrumented properties last: what stands in their place is the outermost, and finds the page's frames below it.
     this.#children(global, realm);
     if (this.#config.cookies) this.#cookies(global, realm);
     if (!this.#config.javascript) return;
-    const planned = new Planner(this.#shared, global).plan(this.#config.targets);
+    const planned = new Planner(shared, global).plan(this.#config.targets);
     this.#install(planned, realm, false, isTop(window));
+  }
+
+  // What is lent to a frame's realm works no longer when the frame is gone, and pages keep objects of frames they removed.
+  #whenOver(window: Window, realm: Realm): void {
+    const later = new MessageChannelOf();
+    setOnMessage(port2Of(later), () => {
+      setOnMessage(port2Of(later), null);
+      realm.primitive.giveBack(realm.before ?? []);
+    });
+    addListener(window, "pagehide", (event: Event) => {
+      if (!persistedOf(event)) postMessage(port1Of(later), 0);
+    }, true);
+  }
+
+  #adopt(view: Window, target: EventTarget): boolean {
+    const shared = this.#shared;
+    const realm = shared.realms.get(prototypeOf(view) as object);
+    if (realm === null || (realm === undefined && !(this.#primitive.apart && isFrame(view)))) return false;
+    const sink = new Sink(shared, view);
+    sink.connect(target);
+    if (realm === undefined) {
+      this.hook(view, sink, false);
+    } else {
+      realm.sink = sink;
+      this.#rename(view);
+      this.#watch(view, () => this.#scan(view as Global, realm));
+    }
+    return true;
   }
 
   /** Instruments an object that a page of a test names. */
@@ -76,30 +112,32 @@ export class Hooks {
     reflectDefine(reload.value as object, hookedKey(this.#config.secret), { __proto__: null, value: true } as PropertyDescriptor);
   }
 
-  #toString(global: Global): void {
-    const prototype = (global as unknown as { Function: { prototype: object } }).Function.prototype;
-    this.#replace(prototype, "toString", (native) => toStringProxy(this.#shared, native));
-    const { Reflect: reflect } = global as unknown as { Reflect: object };
-    this.#replace(reflect, "setPrototypeOf", (native) => setPrototypeOfProxy(this.#shared, native));
+  #mask(realm: Realm): void {
+    if (!this.#primitive.masks() || this.#masked.get(realm) === true) return;
+    this.#masked.set(realm, true);
+    const { prototype } = (realm.global as unknown as { Function: { prototype: object } }).Function;
+    this.#replace(realm, prototype, "toString", (native) => toStringProxy(this.#shared, realm, native));
+    const { Reflect: reflect } = realm.global as unknown as { Reflect: object };
+    this.#replace(realm, reflect, "setPrototypeOf", (native) => setPrototypeOfProxy(this.#shared, realm, native));
   }
 
-  #replace(owner: object, property: string, make: (native: Native) => Native): void {
+  #replace(realm: Realm, owner: object, property: string, make: (native: Native) => Native): void {
     const descriptor = descriptorOf(owner, property);
     if (descriptor === undefined || descriptor.configurable !== true) return;
     if (!hasOwn(descriptor, "value") || typeof descriptor.value !== "function") return;
-    reflectDefine(owner, property, {
+    put(realm, owner, property, descriptor, {
       __proto__: null, value: make(descriptor.value as Native), writable: descriptor.writable === true,
       enumerable: descriptor.enumerable === true, configurable: true,
     } as PropertyDescriptor);
   }
 
   #replaceAccessor(
-    owner: object, property: string, get: ((native: Native) => Native) | null, set: ((native: Native) => Native) | null,
+    realm: Realm, owner: object, property: string, get: ((native: Native) => Native) | null, set: ((native: Native) => Native) | null,
   ): void {
     const descriptor = descriptorOf(owner, property);
     if (descriptor === undefined || descriptor.configurable !== true || hasOwn(descriptor, "value")) return;
     const { get: nativeGet, set: nativeSet } = descriptor as { get: Native | undefined; set: Native | undefined };
-    reflectDefine(owner, property, {
+    put(realm, owner, property, descriptor, {
       __proto__: null,
       get: nativeGet !== undefined && get !== null ? get(nativeGet) : nativeGet,
       set: nativeSet !== undefined && set !== null ? set(nativeSet) : nativeSet,
@@ -120,7 +158,8 @@ export class Hooks {
         if (named) say(symbol, NOT_INSTRUMENTED, "not_replaceable");
       }
     }
-    settleConstructors(realm.global, constructors);
+    settleConstructors(realm, constructors);
+    this.#mask(realm);
     for (let i = 0; i < absent.length; i++) say(absent[i] as string, NOT_INSTRUMENTED, "not_there");
     if (left > 0) say("*", NOT_INSTRUMENTED, "plan_cap");
     const secure = (realm.global as Window).isSecureContext;
@@ -143,53 +182,52 @@ export class Hooks {
     const shared = this.#shared;
     const store = global.CookieStore?.prototype;
     if (store !== undefined) {
-      this.#replace(store, "set", (native) => cookieStoreMethod(shared, realm, native, "set"));
-      this.#replace(store, "delete", (native) => cookieStoreMethod(shared, realm, native, "delete"));
+      this.#replace(realm, store, "set", (native) => cookieStoreMethod(shared, realm, native, "set"));
+      this.#replace(realm, store, "delete", (native) => cookieStoreMethod(shared, realm, native, "delete"));
     }
     const documents = global.Document?.prototype;
-    if (documents !== undefined) this.#replaceAccessor(documents, "cookie", null, (set) => cookieSetter(shared, realm, set));
+    if (documents !== undefined) this.#replaceAccessor(realm, documents, "cookie", null, (set) => cookieSetter(shared, realm, set));
   }
 
   #children(global: Global, realm: Realm): void {
-    const shared = this.#shared;
     const scan = (): void => this.#scan(global, realm);
     const reach = (view: Window | null | undefined): void => {
       if (view !== null && view !== undefined) this.hook(view, realm.sink, true);
     };
-    const ofWindow = (native: Native): Native => observed(shared, native, (result) => reach(result as Window | null));
+    const ofWindow = (native: Native): Native => observed(realm, native, (result) => reach(result as Window | null));
     const ofDocument = (native: Native): Native =>
-      observed(shared, native, (result) => reach(result === null ? null : defaultViewOf(result)));
+      observed(realm, native, (result) => reach(result === null ? null : defaultViewOf(result)));
     for (let i = 0; i < WINDOW_OF.length; i++) {
       const prototype = global[WINDOW_OF[i] as string]?.prototype;
       if (prototype === undefined) continue;
-      this.#replaceAccessor(prototype, "contentWindow", ofWindow, null);
-      this.#replaceAccessor(prototype, "contentDocument", ofDocument, null);
+      this.#replaceAccessor(realm, prototype, "contentWindow", ofWindow, null);
+      this.#replaceAccessor(realm, prototype, "contentDocument", ofDocument, null);
     }
     for (let i = 0; i < SVG_OF.length; i++) {
       const prototype = global[SVG_OF[i] as string]?.prototype;
-      if (prototype !== undefined) this.#replace(prototype, "getSVGDocument", ofDocument);
+      if (prototype !== undefined) this.#replace(realm, prototype, "getSVGDocument", ofDocument);
     }
-    this.#replace(global, "open", ofWindow);
+    this.#replace(realm, global, "open", ofWindow);
     for (let i = 0; i < INSERTERS.length; i++) {
       const [name, properties] = INSERTERS[i] as readonly [string, readonly string[]];
       const prototype = global[name]?.prototype;
       if (prototype === undefined) continue;
       for (let p = 0; p < properties.length; p++) {
         const property = properties[p] as string;
-        this.#replace(prototype, property, (native) => observed(shared, native, scan));
-        this.#replaceAccessor(prototype, property, null, (native) => observed(shared, native, scan));
+        this.#replace(realm, prototype, property, (native) => observed(realm, native, scan));
+        this.#replaceAccessor(realm, prototype, property, null, (native) => observed(realm, native, scan));
       }
     }
-    const opened = (native: Native): Native => observed(shared, native, (_result, self) => this.#opened(self, realm));
+    const opened = (native: Native): Native => observed(realm, native, (_result, self) => this.#opened(self, realm));
     const documents = global.Document?.prototype;
-    if (documents !== undefined) for (let i = 0; i < OPENERS.length; i++) this.#replace(documents, OPENERS[i] as string, opened);
+    if (documents !== undefined) for (let i = 0; i < OPENERS.length; i++) this.#replace(realm, documents, OPENERS[i] as string, opened);
     this.#watch(global, scan);
     scan();
   }
 
   // These remove the listeners of the document's window, whichever document it is.
   #opened(self: unknown, realm: Realm): void {
-    const view = defaultViewOf(self);
+    const view = this.#primitive.held(defaultViewOf(self));
     if (view === null) return;
     const owner = this.#shared.realms.get(prototypeOf(view) as object) ?? realm;
     owner.sink.listen();
@@ -209,9 +247,11 @@ export class Hooks {
   }
 }
 
+const isFrame = (window: Window): boolean => window.parent !== window;
+
 /** Whether it is the window of a tab, with a page from the network. */
 const isTop = (window: Window): boolean => {
-  if (window.parent !== window) return false;
+  if (isFrame(window)) return false;
   const { protocol } = window.location;
   return protocol === "http:" || protocol === "https:";
 };

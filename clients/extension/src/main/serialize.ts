@@ -3,7 +3,7 @@
 import { VALUE_CAP } from "../batch";
 import {
   StringOf, classNameOf, dataOf, descriptorOf, elementIdOf, functionToString, hasOwn, isArray, isView, nodeNameOf, prototypeOf,
-  rangeErrorPrototype, reflectApply, reflectOwnKeys, safeList, slice, stringify, symbolDescription,
+  exhaustedPrototype, reflectApply, reflectOwnKeys, safeList, slice, stringify, symbolDescription,
 } from "./primordials";
 
 const MAX_DEPTH = 8;
@@ -79,7 +79,7 @@ const ofObject = (value: object): string => {
 const isExhausted = (error: unknown): boolean => {
   if (typeof error !== "object" || error === null) return false;
   const proto = prototypeOf(error) as object | null;
-  return proto === rangeErrorPrototype;
+  return proto === exhaustedPrototype;
 };
 
 /** `TAG[id,class]` of an element, `#text` and the like of other nodes; undefined for what is no node. */

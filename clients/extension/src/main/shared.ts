@@ -3,9 +3,10 @@
 //
 // A document gets it from a same-origin neighbour by an event whose name no page knows.
 import { adoptEvent } from "../handoff";
+import type { Primitive } from "./primitive";
 import type { Sink } from "./sink";
 import {
-  CustomEventOf, addListener, detailOf, dispatch, preventDefault, prototypeOf, relatedTargetOf,
+  CustomEventOf, addListener, detailOf, dispatch, preventDefault, prototypeOf, reflectDefine, relatedTargetOf,
   safeList, safeWeakMap, stopImmediate, viewOf,
 } from "./primordials";
 
@@ -14,7 +15,28 @@ export interface Recorded<S extends RecordSink = RecordSink> {
   /** Where its records go. */
   sink: S;
   readonly global: object;
+  readonly primitive: Primitive;
+  /** What was in the place of its properties, where that has to be put back; null: it need not. */
+  readonly before: Replaced[] | null;
 }
+
+/** A property of the page's that is ours now. */
+export interface Replaced {
+  readonly owner: object;
+  readonly property: PropertyKey;
+  /** None: it was not there. */
+  readonly was: PropertyDescriptor | undefined;
+  readonly is: PropertyDescriptor;
+}
+
+/** Defines a property of the page's; `is` has no prototype. */
+export const put = (
+  realm: Recorded, owner: object, property: PropertyKey, was: PropertyDescriptor | undefined, is: PropertyDescriptor,
+): boolean => {
+  if (!reflectDefine(owner, property, is)) return false;
+  if (realm.before !== null) realm.before[realm.before.length] = { owner, property, was, is };
+  return true;
+};
 
 /** Of a document. */
 export type Realm = Recorded<Sink>;
@@ -38,8 +60,8 @@ const NEIGHBOURS = 32;
 export class Shared {
   /** Proxy to the native behind it. */
   readonly originals: WeakMap<object, object> = safeWeakMap();
-  /** `Window.prototype` (its identity cannot be faked) to the state of its realm. */
-  readonly realms: WeakMap<object, Realm> = safeWeakMap();
+  /** `Window.prototype` (its identity cannot be faked) to the state of its realm; null: another document's hooks have it. */
+  readonly realms: WeakMap<object, Realm | null> = safeWeakMap();
   /** Object of a target (an interface's prototype, for most) to the target's name. */
   readonly names: WeakMap<object, string> = safeWeakMap();
   readonly #secret: string;
@@ -81,23 +103,26 @@ export class Shared {
 
   readonly #answer = (event: Event): void => {
     stopImmediate(event);
-    (detailOf(event) as { shared: Shared | null }).shared = this;
+    preventDefault(event);
+    const box = detailOf(event) as { shared: Shared | null } | null;
+    if (box !== null) box.shared = this;
   };
 
-  // From the isolated world of a document whose realm we hooked before it was there.
+  /** Whether a document's hooks answer at this window. */
+  claimed(window: Window): boolean {
+    return !dispatch(window, new CustomEventOf(this.#secret, { __proto__: null, cancelable: true } as CustomEventInit));
+  }
+
+  // From the isolated world of a document: we may have hooked its realm before it was there.
   readonly #onAdopt = (event: Event): void => {
     stopImmediate(event);
     const view = viewOf(event);
     const target = relatedTargetOf(event);
-    if (view === null || target === null) return;
-    const realm = this.realms.get(prototypeOf(view) as object);
-    if (realm === undefined) return;
-    this.adopt(realm, view, target);
-    preventDefault(event);
+    if (view !== null && target !== null && this.adopt(view, target)) preventDefault(event);
   };
 
-  /** Replaced by the hooks: a realm of ours that another script hooked gets a channel of its own. */
-  adopt: (realm: Realm, view: Window, target: EventTarget) => void = () => {};
+  /** Replaced by the hooks: a realm of ours gets a channel of its own. Whether it is one. */
+  adopt: (view: Window, target: EventTarget) => boolean = () => false;
 }
 
 /** What a same-origin neighbour of this window shares; null when there is none. */

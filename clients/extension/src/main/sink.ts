@@ -178,13 +178,23 @@ export class Sink implements RecordSink {
     const target = this.#target;
     if (target !== null) {
       const event = new CustomEventOf(DATA, { __proto__: null, cancelable: true, detail: offered.text } as CustomEventInit);
-      if (!dispatch(target, event)) {
+      if (this.#taken(target, event)) {
         this.#offered = null;
         this.#spare = offered.raw;
         return true;
       }
     }
     return this.#ending && this.#pass(offered);
+  }
+
+  #taken(target: EventTarget, event: Event): boolean {
+    try {
+      return !dispatch(target, event);
+    } catch (error) {
+      // A target of a world that is gone may throw.
+      if (this.#ending) return false;
+      throw error;
+    }
   }
 
   // The isolated world of this document is gone, as its frame is: another document of the same agent passes its

@@ -2,7 +2,8 @@
 // script can see and call it.
 import type { LogSettings } from "../config";
 import { resolve } from "./plan";
-import { TypeErrorOf, objectCreate, prototypeOf, reflectDefine } from "./primordials";
+import type { Primitive } from "./primitive";
+import { objectCreate, prototypeOf, reflectDefine } from "./primordials";
 import type { Hooks } from "./realm";
 import type { Shared } from "./shared";
 
@@ -27,9 +28,10 @@ const objectOf = (global: Window, asked: unknown): object | null => {
   return resolve(global, [...steps.matchAll(STEP)].map((step) => (step[1] ?? step[2]) as string));
 };
 
-export const offerInstrumentJS = (window: Window, hooks: Hooks, shared: Shared): void => {
+export const offerInstrumentJS = (view: Window, hooks: Hooks, shared: Shared, primitive: Primitive): void => {
+  const window = primitive.held(view);
   const realm = shared.realms.get(prototypeOf(window) as object);
-  if (realm === undefined) return;
+  if (realm === undefined || realm === null) return;
   const instrumentJS = (requests: readonly Request[]): void => {
     const bad: string[] = [];
     for (const { object, instrumentedName, logSettings } of requests) {
@@ -37,9 +39,9 @@ export const offerInstrumentJS = (window: Window, hooks: Hooks, shared: Shared):
       if (found === null) bad.push(`${String(instrumentedName)}: ${String(object)} is no object`);
       else hooks.instrument(realm, found, String(instrumentedName), { ...DEFAULTS, ...logSettings });
     }
-    if (bad.length > 0) throw new TypeErrorOf(`JS instrumentation failed for ${bad.join("; ")}`);
+    if (bad.length > 0) throw primitive.typeError(realm, `JS instrumentation failed for ${bad.join("; ")}`);
   };
   reflectDefine(window, "instrumentJS", Object.assign(objectCreate(null), {
-    value: instrumentJS, writable: true, enumerable: false, configurable: true,
+    value: primitive.offered(realm, instrumentJS), writable: true, enumerable: false, configurable: true,
   }) as PropertyDescriptor);
 };

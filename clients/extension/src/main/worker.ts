@@ -9,12 +9,13 @@ import {
   MessageChannelOf, descriptorOf, hasOwn, isWellFormed, microtask, port1Of, port2Of, postMessage, reflectDefine,
   safeWeakMap, setOnMessage, slice, stringify,
 } from "./primordials";
+import type { Native } from "./primitive";
 import { toStringProxy } from "./proxies";
-import type { Native } from "./proxies";
 import { emptyRaw, encode, microseconds } from "./raw";
 import { Shared } from "./shared";
 import type { RecordSink } from "./shared";
 import { Uses } from "./uses";
+import { wrapped } from "./wrapped";
 
 /** A message out of a worker costs as much as ten records. */
 const BATCH = 256;
@@ -112,12 +113,12 @@ const start = ({ targets, limit, binding }: WorkerConfig): void => {
   const send = holder[binding] as (text: string) => void;
   delete holder[binding];
   const shared = new Shared("", limit);
-  const realm = { sink: new WorkerSink(send), global: globalThis };
+  const realm = { sink: new WorkerSink(send), global: globalThis, primitive: wrapped(shared.originals), before: null };
   const prototype = Function.prototype;
   const toString = descriptorOf(prototype, "toString");
   if (toString !== undefined && hasOwn(toString, "value")) {
     reflectDefine(prototype, "toString", {
-      __proto__: null, value: toStringProxy(shared, toString.value as Native), writable: true, enumerable: false, configurable: true,
+      __proto__: null, value: toStringProxy(shared, realm, toString.value as Native), writable: true, enumerable: false, configurable: true,
     } as PropertyDescriptor);
   }
   const known = safeWeakMap<object, boolean>();
@@ -129,7 +130,7 @@ const start = ({ targets, limit, binding }: WorkerConfig): void => {
       if (known.get(plan.owner) === undefined) install(shared, realm, plan, constructors, false);
     }
     for (let i = 0; i < plans.length; i++) known.set((plans[i] as Plan).owner, true);
-    settleConstructors(globalThis, constructors);
+    settleConstructors(realm, constructors);
   };
   instrument();
   // Chromium adds some interfaces (GPU, StorageManager, ...) only when the worker's script is about to run, and there is

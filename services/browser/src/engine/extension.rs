@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Scripts;
 use crate::attempt::fault;
 use crate::relay::{
-    ExtensionBatch, ExtensionBody, ExtensionConfig, ExtensionFacts, PrepareError, Relay, RelayError,
+    Capture, ExtensionBatch, ExtensionBody, ExtensionConfig, ExtensionFacts, PrepareError, Relay, RelayError,
     RelayLimits, RelayOptions, SessionEnd, prepare_extension,
 };
 use crate::uplink::{AttemptUplink, StreamClaim, Uplink, UplinkError};
@@ -100,6 +100,7 @@ impl Prepared {
         source: &Path,
         run_dir: &Path,
         scripts: &Scripts,
+        capture: Capture,
         testing: bool,
     ) -> Result<Self, ExtensionError> {
         let token = secret();
@@ -112,6 +113,7 @@ impl Prepared {
             port: relay.port(),
             token,
             secret: secret(),
+            capture,
             javascript: scripts.javascript,
             cookies: scripts.cookies,
             navigations: scripts.navigations,

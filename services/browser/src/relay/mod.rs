@@ -24,7 +24,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use bodies::ExtensionBody;
-pub use prepare::{ExtensionConfig, ExtensionFacts, PrepareError, locate_extension, prepare_extension};
+pub use prepare::{
+    Capture, ExtensionConfig, ExtensionFacts, PrepareError, locate_extension, prepare_extension,
+};
 use state::State;
 
 /// How to start a [`Relay`].

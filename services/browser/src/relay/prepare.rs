@@ -13,11 +13,39 @@ use sonde_proto::js_settings::JsSettings;
 /// The marker that the configuration takes the place of, quotes included.
 const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
 /// The files that hold it.
-const INLINED: [&str; 3] = ["background.js", "isolated.js", "main.js"];
+const INLINED: [&str; 4] = ["background.js", "exported.js", "isolated.js", "main.js"];
+const MANIFEST: &str = "manifest.json";
 /// Runs in workers, by the browser-service: not a file of the extension itself.
 const OF_WORKERS: &str = "worker.js";
 /// Files of one extension.
 const MOST_FILES: usize = 1000;
+
+/// Which of the extension's content scripts hold the hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capture {
+    /// `main.js` in the page's world, with `isolated.js` beside it: Proxies in the place of natives.
+    Wrapped,
+    /// `exported.js` in the isolated world alone: functions that it lends to the page. Firefox only.
+    Exported,
+}
+
+impl Capture {
+    /// As in provenance.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wrapped => "wrapped",
+            Self::Exported => "exported",
+        }
+    }
+
+    /// The files of the extension that are of no use.
+    fn leaves_out(self) -> &'static [&'static str] {
+        match self {
+            Self::Wrapped => &["exported.js"],
+            Self::Exported => &["isolated.js", "main.js"],
+        }
+    }
+}
 
 /// What a browser process's copy of the extension is told.
 #[derive(Clone, Debug)]
@@ -28,6 +56,7 @@ pub struct ExtensionConfig {
     pub token: String,
     /// Names the private events between the worlds of a page: at least 128 random bits, as letters and digits.
     pub secret: String,
+    pub capture: Capture,
     pub javascript: bool,
     pub cookies: bool,
     pub navigations: bool,
@@ -114,21 +143,21 @@ pub fn prepare_extension(
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        if name == OF_WORKERS {
+        if name == OF_WORKERS || config.capture.leaves_out().contains(&name.as_ref()) {
             continue;
         }
         let to = target.join(relative);
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(at("create", parent))?;
         }
-        let written = if INLINED.contains(&name.as_ref()) {
-            inlined(&from, contents, &name, config)?
-        } else {
-            contents
+        let written = match name.as_ref() {
+            MANIFEST if config.capture == Capture::Exported => exporting(&from, &contents)?,
+            name if INLINED.contains(&name) => inlined(&from, contents, name, config)?,
+            _ => contents,
         };
         fs::write(&to, written).map_err(at("write", &to))?;
     }
-    let (version, chromium_id) = manifest_facts(&source.join("manifest.json"))?;
+    let (version, chromium_id) = manifest_facts(&source.join(MANIFEST))?;
     Ok(ExtensionFacts { hash: hex(&hash.finalize()), version, chromium_id })
 }
 
@@ -181,11 +210,28 @@ struct Background<'a> {
 #[derive(Serialize)]
 struct Main<'a> {
     secret: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusals: Option<bool>,
     javascript: bool,
     cookies: bool,
     targets: serde_json::Value,
     limit: u32,
     testing: bool,
+}
+
+/// The manifest, with `exported.js` as the one content script.
+fn exporting(path: &Path, manifest: &[u8]) -> Result<Vec<u8>, PrepareError> {
+    let foreign = |what| PrepareError::Foreign { path: path.to_path_buf(), what };
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(manifest).map_err(|_| foreign("it is not JSON"))?;
+    let scripts = manifest["content_scripts"].as_array().cloned().unwrap_or_default();
+    let mut isolated = scripts
+        .into_iter()
+        .find(|script| script["world"] == "ISOLATED")
+        .ok_or_else(|| foreign("it has no content script in the isolated world"))?;
+    isolated["js"] = serde_json::json!(["exported.js"]);
+    manifest["content_scripts"] = serde_json::json!([isolated]);
+    Ok(serde_json::to_vec_pretty(&manifest).expect("a JSON value has a JSON form"))
 }
 
 /// Each file is told what it needs, and no more: the page's world never holds the token.
@@ -224,7 +270,8 @@ fn inlined(
         "isolated.js" => serde_json::to_string(&serde_json::json!({ "secret": secret, "refusals": network })),
         _ => {
             let targets = config.javascript_settings.for_extension();
-            serde_json::to_string(&Main { secret, javascript, cookies, targets, limit, testing })
+            let refusals = (name == "exported.js").then_some(network);
+            serde_json::to_string(&Main { secret, refusals, javascript, cookies, targets, limit, testing })
         }
     }
     .expect("strings, numbers and JSON values have a JSON form");

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Inner, Place};
-use super::{ExtensionConfig, PrepareError, prepare_extension};
+use super::{Capture, ExtensionConfig, PrepareError, prepare_extension};
 
 fn batch(first_ordinal: i64, count: u32) -> RelayBatch {
     RelayBatch { visit_id: 7, first_ordinal, count, payload: Default::default() }
@@ -58,6 +58,7 @@ fn config() -> ExtensionConfig {
         port: 1234,
         token: "t0k3nt0k3nt0k3nt0k3n".into(),
         secret: "s3cr3ts3cr3ts3cr3t".into(),
+        capture: Capture::Wrapped,
         javascript: true,
         cookies: true,
         navigations: true,
@@ -74,10 +75,12 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("dist");
     fs::create_dir(&source).unwrap();
-    for name in ["background.js", "isolated.js", "main.js"] {
+    for name in ["background.js", "exported.js", "isolated.js", "main.js", "worker.js"] {
         fs::write(source.join(name), "use(\"@@SONDE_CONFIG@@\");").unwrap();
     }
-    fs::write(source.join("manifest.json"), r#"{"version":"1.2","key":"AAAA"}"#).unwrap();
+    let scripts = r#"[{"world":"MAIN","js":["main.js"]},{"world":"ISOLATED","js":["isolated.js"]}]"#;
+    let manifest = format!(r#"{{"version":"1.2","key":"AAAA","content_scripts":{scripts}}}"#);
+    fs::write(source.join("manifest.json"), &manifest).unwrap();
     let facts = prepare_extension(&source, &dir.path().join("a"), &config()).unwrap();
     let again =
         prepare_extension(&source, &dir.path().join("b"), &ExtensionConfig { port: 9, ..config() }).unwrap();
@@ -88,6 +91,22 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     assert!(main.contains(r#"\"path\":[\"foo\"]"#) && main.contains(r#"\"limit\":3"#), "{main}");
     let background = fs::read_to_string(dir.path().join("a/background.js")).unwrap();
     assert!(background.contains("t0k3n") && !background.contains("s3cr3t"), "{background}");
+    assert_eq!(fs::read_to_string(dir.path().join("a/manifest.json")).unwrap(), manifest);
+    let of = |copy: &str| {
+        let files = fs::read_dir(dir.path().join(copy)).unwrap();
+        let mut names: Vec<_> = files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(of("a"), ["background.js", "isolated.js", "main.js", "manifest.json"]);
+    let exported = ExtensionConfig { capture: Capture::Exported, ..config() };
+    assert_eq!(prepare_extension(&source, &dir.path().join("c"), &exported).unwrap(), facts, "one source");
+    assert_eq!(of("c"), ["background.js", "exported.js", "manifest.json"]);
+    let hooks = fs::read_to_string(dir.path().join("c/exported.js")).unwrap();
+    assert!(hooks.contains("s3cr3t") && !hooks.contains("t0k3n"), "{hooks}");
+    let told: serde_json::Value =
+        serde_json::from_slice(&fs::read(dir.path().join("c/manifest.json")).unwrap()).unwrap();
+    assert_eq!(told["content_scripts"], serde_json::json!([{"world": "ISOLATED", "js": ["exported.js"]}]));
 }
 
 #[test]

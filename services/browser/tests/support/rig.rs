@@ -111,15 +111,24 @@ impl Rig {
     }
 
     pub async fn launch(spec: BrowserSpec, extension: Option<Scripts>) -> Self {
+        Self::configured(spec, extension, |_| {}).await
+    }
+
+    pub async fn configured(
+        spec: BrowserSpec,
+        extension: Option<Scripts>,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let storage = MemoryStorage::start().await;
         let uplink = Uplink::start(storage.channel(), Bounds::default(), CancellationToken::new());
         let run_dir = tempfile::tempdir().unwrap();
-        let config = Config {
+        let mut config = Config {
             no_sandbox: rustix::process::geteuid().is_root(),
             run_dir: Some(run_dir.path().to_owned()),
             launch_timeout: PATIENCE,
             ..Config::default()
         };
+        configure(&mut config);
         let engine: Arc<dyn Engine> = match spec.kind() {
             BrowserKind::Firefox => Arc::new(Firefox::new(&config, uplink.clone()).unwrap()),
             _ => Arc::new(Chromium::new(&config, uplink.clone()).unwrap()),

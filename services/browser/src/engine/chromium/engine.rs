@@ -21,7 +21,7 @@ use crate::engine::run_dir::RunDir;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
-use crate::relay::locate_extension;
+use crate::relay::{Capture, locate_extension};
 use crate::uplink::Uplink;
 
 /// For one DevTools call that the browser process itself answers.
@@ -79,7 +79,7 @@ impl Chromium {
         };
         let prepared = match (&spec.extension, &self.extension) {
             (Some(scripts), Ok(source)) => {
-                Some(Prepared::new(source, self.run_dir.path(), scripts, self.testing))
+                Some(Prepared::new(source, self.run_dir.path(), scripts, Capture::Wrapped, self.testing))
             }
             _ => None,
         };
@@ -172,7 +172,7 @@ impl Chromium {
                 "id": e.id,
                 "version": e.facts.version,
                 "hash": e.facts.hash,
-                "javascript_capture": "wrapped",
+                "javascript_capture": Capture::Wrapped.name(),
                 "javascript_testing": self.testing,
             })),
         });

@@ -14,13 +14,13 @@ use super::driver::{Driver, DriverError};
 use super::launch::{self, FirefoxOptions};
 use super::locate::{self, Programs};
 use super::visit;
-use crate::config::{Config, StartError};
+use crate::config::{Config, FirefoxCapture, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
-use crate::relay::locate_extension;
+use crate::relay::{Capture, locate_extension};
 use crate::uplink::Uplink;
 
 /// Starts Firefox browsers.
@@ -32,6 +32,7 @@ pub struct Firefox {
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
     uplink: Uplink,
+    capture: Capture,
     /// Pages get `window.instrumentJS`.
     testing: bool,
 }
@@ -47,6 +48,10 @@ impl Firefox {
             run_dir: Arc::new(RunDir::prepare(config.run_dir.clone())?),
             extension: locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string()),
             uplink,
+            capture: match config.firefox_capture {
+                FirefoxCapture::Exported => Capture::Exported,
+                FirefoxCapture::Wrapped => Capture::Wrapped,
+            },
             testing: config.testing,
         })
     }
@@ -72,7 +77,8 @@ impl Firefox {
         let preparing = async {
             match (&spec.extension, &self.extension) {
                 (Some(scripts), Ok(source)) => {
-                    Prepared::new(source, self.run_dir.path(), scripts, self.testing).await.map(Some)
+                    let (dir, testing) = (self.run_dir.path(), self.testing);
+                    Prepared::new(source, dir, scripts, self.capture, testing).await.map(Some)
                 }
                 _ => Ok(None),
             }
@@ -140,7 +146,7 @@ impl Firefox {
                 "hash": e.facts.hash,
                 "javascript_testing": self.testing,
                 "public_suffix_list": e.public_suffix_list,
-                "javascript_capture": "wrapped",
+                "javascript_capture": self.capture.name(),
             })),
         });
         BrowserFacts {

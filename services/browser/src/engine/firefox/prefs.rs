@@ -24,6 +24,11 @@ const NONE: Set = Text("");
 const PREFS: &[(&str, Set, &str)] = &[
     ("remote.prefs.recommended", OFF, "see above: the prefs of this list, and no others"),
     ("marionette.port", Number(0), "a free port, told by a file in the profile"),
+    (
+        "dom.max_ext_content_script_run_time",
+        Number(0),
+        "a slow machine must not end the extension's hooks half-way",
+    ),
     // What Firefox asks the network for by itself.
     ("app.normandy.enabled", OFF, "no studies, and the same features throughout a crawl"),
     ("app.shield.optoutstudies.enabled", OFF, "as above"),

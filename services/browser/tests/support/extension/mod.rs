@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use sonde_browser::relay::{
-    ExtensionBatch, ExtensionConfig, Relay, RelayLimits, RelayOptions, SessionEnd, locate_extension,
+    Capture, ExtensionBatch, ExtensionConfig, Relay, RelayLimits, RelayOptions, SessionEnd, locate_extension,
     prepare_extension,
 };
 use sonde_proto::js_settings::JsSettings;
@@ -33,6 +33,7 @@ pub fn relay_options() -> RelayOptions {
 pub fn config(port: u16) -> ExtensionConfig {
     ExtensionConfig {
         port,
+        capture: Capture::Wrapped,
         token: TOKEN.into(),
         secret: "5ecret5ecret5ecret5ecret5ecret00".into(),
         javascript: false,
