@@ -33,8 +33,19 @@ async fn rig(capture: FirefoxCapture, settings: &Value) -> (Rig, Instruments) {
 
 /// What a page of these settings tells, and the calls that arrived.
 async fn visit(capture: FirefoxCapture, settings: &Value, body: &str) -> (Value, Vec<JavascriptCall>) {
+    visit_of(capture, settings, &[("/page", body)]).await
+}
+
+/// Of several pages; the visit is to /page.
+async fn visit_of(
+    capture: FirefoxCapture,
+    settings: &Value,
+    pages: &[(&'static str, &str)],
+) -> (Value, Vec<JavascriptCall>) {
     let (rig, instruments) = rig(capture, settings).await;
-    rig.site.page("/page", "text/html", format!("{HEAD}{body}"));
+    for (path, body) in pages {
+        rig.site.page(path, "text/html", format!("{HEAD}{body}"));
+    }
     let mut visit = rig.open(1, &instruments).await;
     assert_eq!(visit.get(&rig.url("/page")).await.status, CommandStatus::Ok);
     let told = rig.site.told().await;
@@ -229,4 +240,36 @@ async fn new_realms_are_hooked_before_a_page_has_them() {
         let vendor = calls.iter().filter(|call| call.symbol == "window.navigator.vendor").count();
         assert_eq!(vendor, 10 + popup + 2, "{capture:?}: {:?}", calls.iter().map(line).collect::<Vec<_>>());
     }
+}
+
+const OPENER: &str = "<script>
+const popup = open('/popup');
+addEventListener('message', () => { location.href = '/after'; });
+if (popup === null) tell('blocked');
+</script>";
+
+/// Its first document may have been hooked by the opener, whose functions die with it.
+const POPUP: &str = "<script>
+new BroadcastChannel('turn').onmessage = () => {
+  const child = document.createElement('iframe');
+  document.body.append(child);
+  try { tell([navigator.vendor === '', child.contentWindow.navigator.vendor === '']); } catch (error) { tell(String(error)); }
+};
+opener.postMessage('here', '*');
+</script>";
+
+const AFTER: &str = "<script>
+// As above: taken away when Firefox is idle.
+setTimeout(() => new BroadcastChannel('turn').postMessage('yours'), 3000);
+</script>";
+
+/// I3: a popup is recorded, and unbroken, after its opener is gone.
+#[tokio::test]
+async fn popups_outlive_their_openers() {
+    let pages = [("/page", OPENER), ("/popup", POPUP), ("/after", AFTER)];
+    let settings = json!([{ "window.navigator": ["vendor"] }]);
+    let (out, calls) = visit_of(FirefoxCapture::Exported, &settings, &pages).await;
+    assert_eq!(out, json!([true, true]));
+    let urls: Vec<_> = calls.iter().map(|call| call.top_level_url.as_deref().unwrap_or("-")).collect();
+    assert!(urls.len() == 2 && urls.iter().all(|url| url.ends_with("/popup")), "{urls:?}");
 }

@@ -86,6 +86,12 @@ export class Hooks {
     const shared = this.#shared;
     const realm = shared.realms.get(prototypeOf(view) as object);
     if (realm === null || (realm === undefined && !(this.#primitive.apart && isFrame(view)))) return false;
+    if (realm !== undefined && this.#primitive.apart && !isFrame(view)) {
+      // A popup outlives its opener.
+      this.#primitive.giveBack(realm.before ?? []);
+      shared.realms.set(prototypeOf(view) as object, null);
+      return false;
+    }
     const sink = new Sink(shared, view);
     sink.connect(target);
     if (realm === undefined) {
