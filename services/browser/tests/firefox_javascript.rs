@@ -1,35 +1,22 @@
 //! The JavaScript instrument on a real Firefox, in both of its capture modes: what settings promise is what arrives.
 #![allow(clippy::unwrap_used)]
 
-#[path = "firefox/rig.rs"]
-#[allow(dead_code)]
-mod rig;
 mod support;
 
-use rig::Rig;
 use serde_json::{Value, json};
 use sonde_browser::FirefoxCapture;
 use sonde_browser::engine::Scripts;
 use sonde_proto::record::v1::JavascriptCall;
-use sonde_proto::record::v1::record::Row;
-use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, CommandStatus, Instruments};
+use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, Instruments};
+use support::firefox::assert_nothing_left;
+use support::pages::{Pages, html};
+use support::rig::Rig;
 
 /// A script error ends the page, and is what it tells.
-const HEAD: &str = "<!doctype html><link rel=icon href='data:,'><body><script>
-const tell = ((fetch, stringify, encode) => (out) => fetch('/told?' + encode(stringify(out))))(fetch, JSON.stringify, encodeURIComponent);
+const HEAD: &str = "<body><script>
+const tell = ((fetch, stringify) => (out) => fetch('/done', { method: 'POST', body: stringify(out) }))(fetch, JSON.stringify);
 onerror = (message) => tell({ error: message });
 </script>";
-
-async fn rig(capture: FirefoxCapture, settings: &Value) -> (Rig, Instruments) {
-    let instruments =
-        Instruments { javascript: true, javascript_settings: settings.to_string(), ..Instruments::default() };
-    let scripts = Scripts::of_kind(BrowserKind::Firefox, &instruments);
-    let rig =
-        Rig::configured(scripts, BrowserSpec::default(), |config| config.firefox_capture = capture).await;
-    let told: Value = serde_json::from_str(&rig.browser.facts().provenance).unwrap();
-    assert_eq!(told["extension"]["javascript_capture"], json!(capture));
-    (rig, instruments)
-}
 
 /// What a page of these settings tells, and the calls that arrived.
 async fn visit(capture: FirefoxCapture, settings: &Value, body: &str) -> (Value, Vec<JavascriptCall>) {
@@ -40,22 +27,31 @@ async fn visit(capture: FirefoxCapture, settings: &Value, body: &str) -> (Value,
 async fn visit_of(
     capture: FirefoxCapture,
     settings: &Value,
-    pages: &[(&'static str, &str)],
+    pages: &[(&str, &str)],
 ) -> (Value, Vec<JavascriptCall>) {
-    let (rig, instruments) = rig(capture, settings).await;
-    for (path, body) in pages {
-        rig.site.page(path, "text/html", format!("{HEAD}{body}"));
-    }
-    let mut visit = rig.open(1, &instruments).await;
-    assert_eq!(visit.get(&rig.url("/page")).await.status, CommandStatus::Ok);
-    let told = rig.site.told().await;
-    let (ending, seal) = visit.seal().await;
-    assert_eq!((ending.incomplete_reason.as_str(), seal.complete), ("", true), "{ending:?}");
-    let rows = rig.storage.rows(1).into_iter();
-    let calls = rows.filter_map(|row| if let Row::Javascript(call) = row { Some(call) } else { None });
-    let calls = calls.collect();
-    rig.stop().await;
-    (told, calls)
+    let instruments =
+        Instruments { javascript: true, javascript_settings: settings.to_string(), ..Instruments::default() };
+    let spec = BrowserSpec {
+        kind: BrowserKind::Firefox.into(),
+        // Pages may open windows without a click.
+        extra_flags: vec!["--set-pref=dom.disable_open_during_load=false".to_owned()],
+        ..BrowserSpec::default()
+    };
+    let scripts = Scripts::of_kind(BrowserKind::Firefox, &instruments);
+    let rig = Rig::configured(spec, scripts, |config| config.firefox_capture = capture).await;
+    let told: Value = serde_json::from_str(&rig.browser.facts().provenance).unwrap();
+    assert_eq!(told["extension"]["javascript_capture"], json!(capture));
+    let served: Vec<_> =
+        pages.iter().map(|(at, body)| ((*at).to_owned(), html(&format!("{HEAD}{body}")))).collect();
+    let pages = Pages::start(move |asked, _| {
+        served.iter().find(|(at, _)| *at == asked.path).map(|(_, page)| page.clone())
+    })
+    .await;
+    let rows = rig.visit(&pages, &instruments).await;
+    let told = pages.asked("/done").await.body;
+    rig.browser.clone().close(std::time::Duration::from_secs(5)).await;
+    assert_nothing_left(rig.run_dir.path()).await;
+    (serde_json::from_slice(&told).unwrap(), rows.javascript().into_iter().cloned().collect())
 }
 
 fn line(call: &JavascriptCall) -> String {
@@ -208,7 +204,7 @@ const last = () => window[window.length - 1];
 put("<iframe></iframe>").contentWindow.navigator.vendor;
 put("<iframe></iframe>").contentDocument.defaultView.navigator.vendor;
 put("<iframe></iframe>"); last().navigator.vendor;
-put("<iframe src='/frame?1'></iframe>"); last().navigator.vendor;
+put("<iframe src='/nothing'></iframe>"); last().navigator.vendor;
 put("<iframe srcdoc='x'></iframe>"); last().navigator.vendor;
 put("<iframe src='javascript:1'></iframe>"); last().navigator.vendor;
 put("<iframe sandbox='allow-same-origin'></iframe>"); last().navigator.vendor;
@@ -218,11 +214,13 @@ document.write("<iframe></iframe>"); last().navigator.vendor;
 const removed = put("<iframe></iframe>"), view = removed.contentWindow;
 const agent = Object.getOwnPropertyDescriptor(view.Navigator.prototype, "vendor").get, canvas = view.document.createElement("canvas");
 removed.remove();
+const written = put("<iframe></iframe>"), append = written.contentWindow.Node.prototype.appendChild;
+written.contentDocument.open(); written.contentDocument.write("x"); written.contentDocument.close(); written.remove();
 const popup = open("about:blank"); popup?.navigator.vendor; out.popup = popup !== null; popup?.close();
 addEventListener("load", () => {
   // Firefox takes an extension's wrappers of a removed frame away when it is idle, a second later.
   setTimeout(() => {
-    try { out.later = [agent.call(navigator) === navigator.vendor, canvas.toDataURL().length > 10, document.body.appendChild(canvas) === canvas]; }
+    try { out.later = [agent.call(navigator) === navigator.vendor, canvas.toDataURL().length > 10, append.call(document.body, canvas) === canvas]; }
     catch (error) { out.later = String(error); }
     tell(out);
   }, 3000);

@@ -157,7 +157,7 @@ export class Exported implements Primitive {
     const slot: Slot = { instead: null };
     const home = homeOf(realm);
     return this.#lend(home, native, slot, translated(home, (self, args) =>
-      apply(slot.instead ?? native, self, args as unknown as unknown[])));
+      slot.instead === null ? apply(native, self, args as unknown as unknown[]) : reflectApply(slot.instead, self, args)));
   }
 
   #plain(home: Home, native: Native, apply: Apply): Native {

@@ -7,7 +7,8 @@ import { install, noConstructors, settleConstructors } from "./install";
 import { Planner } from "./plan";
 import type { Plan, Planned, Wish } from "./plan";
 import {
-  MessageChannelOf, MutationObserverOf, addListener, defaultViewOf, descriptorOf, disconnect, documentTreeLength, hasOwn, observe, persistedOf, port1Of, port2Of, postMessage,
+  MessageChannelOf, MutationObserverOf, addListener, defaultViewOf, descriptorOf, disconnect, documentTreeLength,
+  exhaustedPrototype, hasOwn, observe, persistedOf, port1Of, port2Of, postMessage,
   prototypeOf, reflectDefine, safeWeakMap, setOnMessage,
 } from "./primordials";
 import type { Native, Primitive } from "./primitive";
@@ -35,6 +36,8 @@ export class Hooks {
   readonly #shared: Shared;
   readonly #config: MainConfig;
   readonly #primitive: Primitive;
+  /** What listens for the end of realms whose hooks are lent. */
+  readonly #over: WeakMap<Realm, (event: Event) => void> = safeWeakMap();
   /** Realms whose Function.prototype.toString is answered for. */
   readonly #masked: WeakMap<object, boolean> = safeWeakMap();
 
@@ -77,9 +80,15 @@ export class Hooks {
       setOnMessage(port2Of(later), null);
       realm.primitive.giveBack(realm.before ?? []);
     });
-    addListener(window, "pagehide", (event: Event) => {
+    this.#over.set(realm, (event) => {
       if (!persistedOf(event)) postMessage(port1Of(later), 0);
-    }, true);
+    });
+    this.#listenForEnd(window, realm);
+  }
+
+  #listenForEnd(window: Window, realm: Realm): void {
+    const listener = this.#over.get(realm);
+    if (listener !== undefined) addListener(window, "pagehide", listener, true);
   }
 
   #adopt(view: Window, target: EventTarget): boolean {
@@ -237,6 +246,7 @@ export class Hooks {
     if (view === null) return;
     const owner = this.#shared.realms.get(prototypeOf(view) as object) ?? realm;
     owner.sink.listen();
+    this.#listenForEnd(view, owner);
     this.#scan(view as Global, owner);
   }
 
@@ -248,10 +258,20 @@ export class Hooks {
   }
 
   #scan(global: Global, realm: Realm): void {
-    const count = documentTreeLength(global);
+    const count = framesIn(global);
     for (let i = 0; i < count; i++) this.hook(global[i] as Window, realm.sink, true);
   }
 }
+
+/** Of a window whose frame was removed there may be nothing left to ask. */
+const framesIn = (window: Window): number => {
+  try {
+    return documentTreeLength(window);
+  } catch (error) {
+    if (prototypeOf(error as object) === exhaustedPrototype) throw error;
+    return 0;
+  }
+};
 
 const isFrame = (window: Window): boolean => window.parent !== window;
 
