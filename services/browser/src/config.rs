@@ -109,7 +109,7 @@ impl Default for Config {
             max_visits: 500,
             launch_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(30),
-            firefox_capture: FirefoxCapture::Exported,
+            firefox_capture: FirefoxCapture::Wrapped,
             testing: false,
             buffer: 32 << 20,
         }
