@@ -26,3 +26,9 @@ async fn corpus(browser: &str, browsers: &str) {
 async fn the_corpus_is_recorded_row_for_row_on_chromium() {
     corpus("chromium", "2").await;
 }
+
+/// The same on Firefox.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_corpus_is_recorded_row_for_row_on_firefox() {
+    corpus("firefox", "2").await;
+}

@@ -8,6 +8,7 @@ import { capabilities } from "./capability";
 import { Connection } from "./connection";
 import type { Up } from "./connection";
 import { Frames, truncation } from "./frames";
+import { Documents } from "./documents";
 import { Navigations } from "./navigations";
 import { Network } from "./network/network";
 import { PUBLIC_SUFFIX_LIST } from "./network/site";
@@ -40,7 +41,9 @@ const streams = new Streams(
 );
 const attribution = new Attribution((visit) => void announce(visit));
 const frames = new Frames(attribution, streams, config);
-const navigations = new Navigations(attribution, streams, frames, config.navigations);
+const documents = new Documents();
+if (capabilities.restarts && config.navigations) documents.listen();
+const navigations = new Navigations(attribution, streams, frames, documents, config.navigations);
 const windows = new Windows();
 const network = config.network && capabilities.network !== undefined
   ? new Network(capabilities.network, { attribution, streams, send: (message) => connection.send(message), windowOf: (tabId) => windows.of(tabId) })

@@ -1,6 +1,7 @@
 // Rows of `navigations`: commits, history and fragment changes, and failures of every frame.
 import type { Attribution, Owner } from "./attribution";
 import { capabilities } from "./capability";
+import type { Documents } from "./documents";
 import { recordBytes, unattributed } from "./rows";
 import type { Row } from "./rows";
 import { NO_VISIT } from "./streams";
@@ -11,6 +12,7 @@ import type { Frames } from "./frames";
 const STARTED = 4096;
 
 interface Start {
+  readonly url: string;
   readonly ordinal: number;
   readonly at: number;
 }
@@ -35,8 +37,9 @@ interface Where {
 /** A frame of a committed document tells where its tab is within this time, or not at all. */
 const PLACE_MS = 1000;
 
-/** A navigation that was given up is begun again within this time, or not at all. */
+/** A navigation that was given up is begun again within this time, or not at all; and so long when its request tells. */
 const RESTART_MS = 1000;
+const REQUEST_MS = 5000;
 /** NS_BINDING_ABORTED, as Firefox words it. */
 const GIVEN_UP = "Error code 2152398850";
 
@@ -53,28 +56,41 @@ export class Navigations {
   readonly #started = new Map<string, Start>();
   readonly #pending = new Set<Promise<void>>();
   readonly #givenUp = new Map<string, GivenUp>();
+  /** URLs of navigations that another one of their frame overtook; that they were given up may be told late. */
+  readonly #overtaken = new Map<string, string>();
   #ordinal = 0;
 
   constructor(
-    readonly attribution: Attribution, readonly streams: Streams, readonly frames: Frames, readonly wanted: boolean,
+    readonly attribution: Attribution, readonly streams: Streams, readonly frames: Frames, readonly documents: Documents,
+    readonly wanted: boolean,
   ) {}
 
   started(details: Details): void {
     const key = `${details.tabId}/${details.frameId}`;
     const before = this.#givenUp.get(key);
     const again = before !== undefined && before.url === details.url;
-    before?.again(again);
-    this.#started.set(key, (again ? before.start : undefined) ?? { ordinal: this.#ordinal++, at: details.timeStamp });
+    if (again) before.again(true);
+    const overtaken = this.#started.get(key);
+    if (capabilities.restarts && overtaken !== undefined) {
+      this.#overtaken.set(key, overtaken.url);
+      if (this.#overtaken.size > STARTED) this.#overtaken.delete(this.#overtaken.keys().next().value as string);
+    }
+    const { url, timeStamp: at } = details;
+    this.#started.set(key, (again ? before.start : undefined) ?? { url, ordinal: this.#ordinal++, at });
     if (this.#started.size > STARTED) this.#started.delete(this.#started.keys().next().value as string);
   }
 
   ended(details: Details, kind: "committed" | "history_state" | "fragment" | "failed"): void {
     if (!this.wanted) return;
     const key = `${details.tabId}/${details.frameId}`;
-    const loads = kind === "committed" || kind === "failed";
+    const aborted = capabilities.restarts && kind === "failed" && details.error === GIVEN_UP;
+    const overtaken = aborted && this.#overtaken.get(key) === details.url;
+    if (overtaken) this.#overtaken.delete(key);
+    const loads = (kind === "committed" || kind === "failed") && !overtaken;
     const start = loads ? this.#started.get(key) : undefined;
     if (loads) this.#started.delete(key);
-    const givenUp = capabilities.restarts && kind === "failed" && details.error === GIVEN_UP;
+    // One that was committed already was not given up for another process, but while its document loaded.
+    const givenUp = overtaken || (aborted && start !== undefined);
     const dropped = givenUp ? this.#restarted(key, details.url, start) : Promise.resolve(false);
     const ordinal = this.#ordinal++;
     // Bound now: what the lookups find later does not change whose row it is.
@@ -84,11 +100,13 @@ export class Navigations {
     this.#pending.add(task);
   }
 
-  /** Whether a navigation that was given up is begun again in its frame, with the same URL. */
+  /** Whether a navigation that was given up is begun again in its frame, or goes on with another URL after a redirect. */
   async #restarted(key: string, url: string, start: Start | undefined): Promise<boolean> {
     const again = await new Promise<boolean>((resolve) => {
       this.#givenUp.set(key, { url, start, again: resolve });
-      setTimeout(() => resolve(false), RESTART_MS);
+      const goesOn = this.documents.goesOn(key, url);
+      void goesOn?.then(resolve);
+      setTimeout(() => resolve(false), goesOn === undefined ? RESTART_MS : REQUEST_MS);
     });
     if (this.#givenUp.get(key)?.url === url) this.#givenUp.delete(key);
     return again;
@@ -121,7 +139,9 @@ export class Navigations {
   }
 
   removed(tabId: number): void {
-    for (const key of this.#started.keys()) if (key.startsWith(`${tabId}/`)) this.#started.delete(key);
+    for (const map of [this.#started, this.#overtaken]) {
+      for (const key of map.keys()) if (key.startsWith(`${tabId}/`)) map.delete(key);
+    }
   }
 
   /** Waits until the rows of all events so far are made. */

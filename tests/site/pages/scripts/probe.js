@@ -20,7 +20,7 @@
       const body = stringify(Object.assign(report, more));
       report = empty();
       // Browsers refuse to keep more than 64 KiB alive.
-      return send("{{self}}/truth?v={{v}}", { method: "POST", body, keepalive: body.length < 20000 });
+      return send("{{self}}/truth?v={{v}}", { method: "POST", body, keepalive: body.length < 20000 }).then((response) => response.text());
     },
     async done(name = page) {
       await window.probe.post({ done: [name] });
@@ -40,6 +40,8 @@
     async leave(body) {
       try {
         await window.probe.settled();
+        // Some browsers tell that the document was left while it still loaded something, its icon for one.
+        report.navigations.push({ url: location.href, kind: "failed", optional: true });
         await body();
       } catch (error) {
         window.probe.add("errors", page + ": " + error);

@@ -42,7 +42,12 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
     // A browser tells the blank document of an iframe without a source, or not, as its own.
     let blank = Navigation { url: "about:blank".into(), kind: Some("blank".into()) };
     expected.optional.navigations.extend(std::iter::repeat_n(blank, BLANKS));
-    // Nobody waits for an icon: that its request is given up with the page is no failure of the site.
+    // Nobody waits for an icon: that its request is given up with the page is no failure of the site, and it may not
+    // have reached it.
+    for query in [String::new(), format!("?v={token}")] {
+        let url = site.url(crate::pages::HOST, &format!("/favicon.ico{query}"));
+        expected.optional.http_failures.push(Failure { url, class: FailureClass::Aborted });
+    }
     for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/favicon.ico") {
         let given_up = |class| Failure { url: hit.url.clone(), class };
         expected.optional.http_failures.extend([FailureClass::Aborted, FailureClass::Other].map(given_up));
@@ -74,6 +79,8 @@ pub fn hanging(token: &str, site: &Site) -> Expected {
     // A document that is stopped while it loads is told twice: committed, and failed.
     let failed = |navigation: &Navigation| Navigation { kind: Some("failed".into()), ..navigation.clone() };
     let stopped: Vec<_> = expected.required.navigations.iter().map(failed).collect();
+    expected.optional.navigations.extend(stopped.clone());
+    // Firefox says so once more when the stopped document goes.
     expected.optional.navigations.extend(stopped);
     for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/r/hang") {
         expected.optional.http_failures.push(Failure { url: hit.url.clone(), class: FailureClass::Aborted });
