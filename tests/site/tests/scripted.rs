@@ -252,7 +252,7 @@ async fn rows_are_read_from_sqlite_by_the_token_of_the_visit() {
         "CREATE TABLE site_visits(visit_id INTEGER, site_url TEXT);
          CREATE TABLE http_requests(visit_id INTEGER, request_id INTEGER, url TEXT, method TEXT);
          CREATE TABLE http_failures(visit_id INTEGER, request_id INTEGER, url TEXT, error TEXT, canceled INTEGER, after_response INTEGER);
-         CREATE TABLE http_responses(visit_id INTEGER, url TEXT, response_status INTEGER);
+         CREATE TABLE http_responses(visit_id INTEGER, url TEXT, response_status INTEGER, content_hash TEXT, body_bytes INTEGER, from_service_worker INTEGER);
          CREATE TABLE http_redirects(visit_id INTEGER, old_request_url TEXT, new_request_url TEXT, response_status INTEGER);
          CREATE TABLE javascript(visit_id INTEGER, symbol TEXT, operation TEXT);
          CREATE TABLE javascript_cookies(visit_id INTEGER, name TEXT, host TEXT, record_type TEXT, change_cause TEXT, source TEXT);
@@ -260,7 +260,7 @@ async fn rows_are_read_from_sqlite_by_the_token_of_the_visit() {
          INSERT INTO http_requests VALUES (9007199254740991, 1, '{old}', 'GET'), (9007199254740991, 1, '{new}', 'GET'),
            (9007199254740991, 2, '{new}', 'GET'), (2, 1, '{new}', 'GET');
          INSERT INTO http_failures VALUES (9007199254740991, 2, '{new}', 'aborted', 1, 0);
-         INSERT INTO http_responses VALUES (9007199254740991, '{new}', 200);
+         INSERT INTO http_responses VALUES (9007199254740991, '{new}', 200, NULL, NULL, 0);
          INSERT INTO http_redirects VALUES (9007199254740991, '{old}', '{new}', 302), (9007199254740991, 'a', 'b', 0);
          INSERT INTO javascript VALUES (9007199254740991, 'window.name', 'get'), (9007199254740991, 'window.name', 'get');
          INSERT INTO javascript_cookies VALUES (9007199254740991, 'c', '.h', 'deleted', 'overwrite', 'http'),

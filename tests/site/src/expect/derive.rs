@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    Calls, Cookie, Expected, Failure, FailureClass, Frame, Navigation, Redirect, Request, Response, Rows,
+    Body, Calls, Cookie, Expected, Failure, FailureClass, Frame, Navigation, Redirect, Request, Response,
+    Rows,
 };
 use crate::log::Hit;
 use crate::site::Site;
@@ -23,12 +24,11 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
         // A browser asks for the script of a service worker again to see whether it has changed. That may come at
         // any time, belongs to no page, and Chromium's DevTools do not show it.
         let again = hit.header("service-worker").is_some() && !worker_scripts.insert(hit.url.clone());
-        let rows = match hit.path_only() {
-            "/favicon.ico" | "/csp-report" => &mut expected.optional,
-            _ if again => &mut expected.optional,
-            _ => &mut expected.required,
-        };
-        http_rows(&hit, rows);
+        let due = !again && !matches!(hit.path_only(), "/favicon.ico" | "/csp-report");
+        http_rows(&hit, if due { &mut expected.required } else { &mut expected.optional });
+        // Whether a body can be had before its page, popup or worker is gone is a race that the row tells of; a body that
+        // is stored must be the one that was sent.
+        expected.optional.bodies.extend(body_of(&hit));
         if let Some(row) = unfinished(&hit) {
             expected.optional.http_responses.push(row);
         }
@@ -37,6 +37,12 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
     let truth = site.truth(token);
     for failure in truth.failures.iter().filter(|failure| failure.reached) {
         failed_rows(&failure.url, &mut expected);
+    }
+    // What a cache answers is what the site has sent before.
+    for url in &truth.cached {
+        let known: Vec<Body> =
+            site.hits_for(token).iter().filter(|h| h.url == *url).filter_map(body_of).collect();
+        expected.optional.bodies.extend(known);
     }
     truth_rows(truth, &mut expected);
     // A browser tells the blank document of an iframe without a source, or not, as its own.
@@ -83,7 +89,10 @@ pub fn hanging(token: &str, site: &Site) -> Expected {
     // Firefox says so once more when the stopped document goes.
     expected.optional.navigations.extend(stopped);
     for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/r/hang") {
-        expected.optional.http_failures.push(Failure { url: hit.url.clone(), class: FailureClass::Aborted });
+        // Its end is the page's, or that of the visit.
+        for class in [FailureClass::Aborted, FailureClass::Other] {
+            expected.optional.http_failures.push(Failure { url: hit.url.clone(), class });
+        }
     }
     expected
 }
@@ -125,6 +134,12 @@ fn complete(hit: &Hit) -> bool {
 fn unfinished(hit: &Hit) -> Option<Response> {
     let status = hit.status.filter(|_| !complete(hit))?;
     Some(Response { url: hit.url.clone(), status })
+}
+
+fn body_of(hit: &Hit) -> Option<Body> {
+    let body = hit.response_body.as_ref().filter(|body| body.complete && body.len > 0)?;
+    let sent = hit.status == Some(200) && hit.method != "HEAD";
+    sent.then(|| Body { url: hit.url.clone(), sha256: body.sha256.clone() })
 }
 
 fn http_rows(hit: &Hit, rows: &mut Rows) {

@@ -26,10 +26,12 @@ pub enum Table {
     Navigations,
     JavascriptCookies,
     WebsocketFrames,
+    /// Not a table: the bodies stored of the responses. None is due; each must be the one that the site sent.
+    Bodies,
 }
 
 impl Table {
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 9] = [
         Table::HttpRequests,
         Table::HttpResponses,
         Table::HttpRedirects,
@@ -38,9 +40,10 @@ impl Table {
         Table::Navigations,
         Table::JavascriptCookies,
         Table::WebsocketFrames,
+        Table::Bodies,
     ];
 
-    /// As in the record store.
+    /// As in the record store, but for the bodies.
     pub fn name(self) -> &'static str {
         match self {
             Table::HttpRequests => "http_requests",
@@ -51,6 +54,7 @@ impl Table {
             Table::Navigations => "navigations",
             Table::JavascriptCookies => "javascript_cookies",
             Table::WebsocketFrames => "websocket_frames",
+            Table::Bodies => "bodies",
         }
     }
 }
@@ -167,6 +171,14 @@ pub struct Frame {
     pub payload: String,
 }
 
+/// The whole decoded body of a response with status 200, unless it is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Body {
+    pub url: String,
+    /// Lower-case hex.
+    pub sha256: String,
+}
+
 /// Rows of one visit, as recorded or as due.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Rows {
@@ -178,6 +190,7 @@ pub struct Rows {
     pub navigations: Vec<Navigation>,
     pub javascript_cookies: Vec<Cookie>,
     pub websocket_frames: Vec<Frame>,
+    pub bodies: Vec<Body>,
 }
 
 /// Rows of one visit as recorded. A row of `javascript` has one symbol, and `count` says how often it was seen.

@@ -174,6 +174,9 @@ fn keyed(table: Table, rows: &Rows) -> Vec<Keyed> {
             .iter()
             .map(|r| one(format!("{} {} {}", r.direction, url(&r.url), r.payload)))
             .collect(),
+        Table::Bodies => {
+            rows.bodies.iter().map(|r| one(format!("{:.12} {}", r.sha256, url(&r.url)))).collect()
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 
-use super::{Calls, Cookie, Failure, FailureClass, Frame, Navigation, Observed, Redirect, Request, Response};
+use super::{
+    Body, Calls, Cookie, Failure, FailureClass, Frame, Navigation, Observed, Redirect, Request, Response,
+};
 use crate::observe::query_value;
 
 /// Why rows could not be read.
@@ -154,6 +156,13 @@ impl Reader<'_> {
                     let deleted = text(row, 2)? == "deleted";
                     Ok(Cookie { name: text(row, 0)?, host: text(row, 1)?, deleted, how: None })
                 },
+            )?,
+            // What a service worker answers is not of the site.
+            bodies: self.table(
+                "http_responses",
+                "url, content_hash",
+                "AND url LIKE 'http%' AND response_status = 200 AND body_bytes > 0 AND content_hash IS NOT NULL AND NOT from_service_worker",
+                |row| Ok(Body { url: text(row, 0)?, sha256: text(row, 1)? }),
             )?,
             websocket_frames: self.table("websocket_frames", "url, direction, payload", "", |row| {
                 Ok(Frame { url: text(row, 0)?, direction: text(row, 1)?, payload: text(row, 2)? })
