@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use sonde_tests::world::World;
 
-/// All pages on one browser, while another runs beside it on a loaded machine.
+/// All pages on one browser, on a loaded machine.
 const CORPUS: Duration = Duration::from_secs(900);
 
+/// One browser after the other: two of each are as many as two cores serve in the time that pages are given.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn corpus(browser: &str, browsers: &str) {
+    let _turn = TURN.lock().await;
     let world = World::new();
     let mut sonde = world.sonde(["selftest", "--browser", browser, "--browsers", browsers]);
     let code = sonde.code(CORPUS).await;
