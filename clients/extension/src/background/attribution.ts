@@ -161,7 +161,9 @@ export class Attribution {
     const visitId = this.#visitOfStore.get(store);
     if (visitId === undefined) return { reason: "store_unknown" };
     if (visitId === SHARED) return { reason: "store_shared" };
-    return this.#ownerOf(visitId);
+    // A sealed visit still has its container: what its disposal takes out of the jar is nobody's doing.
+    const visit = this.#running.get(visitId);
+    return visit === undefined ? { reason: "visit_ended" } : { visit };
   }
 
   #ownerOf(visitId: number): Owner {
