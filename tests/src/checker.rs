@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+pub use blobs::{read_blob, stored_blobs};
 pub use network::{LoggedRequest, read_log};
 
 /// What to check, and what the caller knows.

@@ -25,7 +25,7 @@ pub(super) fn check(db: &Connection, directory: &Path, report: &mut Report) -> R
             Ok(())
         },
     )?;
-    let stored = stored(directory)?;
+    let stored = stored_blobs(directory)?;
     let mut referenced = BTreeSet::new();
     for table in tables.iter().filter(|t| !HASH_ONLY.contains(&t.as_str())) {
         let sql = format!("SELECT DISTINCT content_hash FROM \"{table}\" WHERE content_hash IS NOT NULL");
@@ -49,8 +49,16 @@ pub(super) fn check(db: &Connection, directory: &Path, report: &mut Report) -> R
     Ok(())
 }
 
+/// The bytes of a stored blob.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_blob(path: &Path) -> Result<Vec<u8>, CheckError> {
+    std::fs::read(path).map_err(|source| CheckError::Read { path: path.to_owned(), source })
+}
+
 /// Hash -> file. A blob's name is its hash, whole or continued from the names of its directories.
-fn stored(directory: &Path) -> Result<BTreeMap<String, PathBuf>, CheckError> {
+pub fn stored_blobs(directory: &Path) -> Result<BTreeMap<String, PathBuf>, CheckError> {
     let mut found = BTreeMap::new();
     let mut open = vec![(directory.to_owned(), String::new())];
     while let Some((path, prefix)) = open.pop() {

@@ -4,6 +4,7 @@ use sonde_proto::visit::v1::BrowserKind;
 
 use super::Findings;
 use super::lab::{Lab, LabError, Visited};
+use crate::checker::{read_blob, stored_blobs};
 
 pub(super) async fn executed(lab: &mut Lab, findings: &mut Findings) -> Result<(), LabError> {
     let kind = lab.kind();
@@ -41,22 +42,7 @@ fn texts(visited: &Visited) -> Result<Vec<String>, LabError> {
         );
         hashes.extend(visited.all::<String>(&sql)?);
     }
-    let mut texts = Vec::new();
-    let mut open = vec![visited.data.clone()];
-    while let Some(directory) = open.pop() {
-        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                open.push(path);
-            } else if hashes
-                .iter()
-                .any(|hash| path.to_string_lossy().replace('/', "").ends_with(hash.as_str()))
-            {
-                texts.extend(
-                    std::fs::read(&path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-                );
-            }
-        }
-    }
-    Ok(texts)
+    let stored = stored_blobs(&visited.data.join("blobs"))?;
+    let paths = hashes.iter().filter_map(|hash| stored.get(hash));
+    paths.map(|path| Ok(String::from_utf8_lossy(&read_blob(path)?).into_owned())).collect()
 }

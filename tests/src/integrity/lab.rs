@@ -1,6 +1,7 @@
 //! One browser, the fixture site, and what visits left.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OpenFlags};
@@ -13,7 +14,9 @@ use sonde_site::expect::sqlite::{ReadError, read_from};
 use sonde_site::expect::{Expected, Rows, Table};
 use sonde_site::{Page, Site, Truth, page};
 
+use super::vectors::{self, Answers, Asked};
 use super::{Findings, PAGE};
+use crate::checker::CheckError;
 use crate::session::{Slot, all_instruments};
 
 /// Why a line could not be judged.
@@ -27,6 +30,8 @@ pub enum LabError {
     Rows(#[from] rusqlite::Error),
     #[error("the stored rows cannot be read: {0}")]
     Read(#[from] ReadError),
+    #[error("the stored blobs cannot be read: {0}")]
+    Blobs(#[from] CheckError),
     #[error("{page} left no note {key}; its notes: {notes:?}")]
     NoNote { page: String, key: &'static str, notes: Vec<String> },
 }
@@ -41,6 +46,7 @@ pub struct Lab {
     kind: BrowserKind,
     data: PathBuf,
     visits: u32,
+    asked: Option<Arc<Asked>>,
 }
 
 /// A visit that is over.
@@ -58,7 +64,7 @@ impl Lab {
     /// `data`: the data directory of the storage that the slot's browser-service streams to.
     pub fn new(mut slot: Slot, kind: BrowserKind, site: Site, data: PathBuf) -> Self {
         slot.browser = BrowserSpec { kind: kind.into(), ..BrowserSpec::default() };
-        Self { site, slot, kind, data, visits: 0 }
+        Self { site, slot, kind, data, visits: 0, asked: None }
     }
 
     pub fn kind(&self) -> BrowserKind {
@@ -115,6 +121,22 @@ impl Lab {
     /// The same with every instrument.
     pub async fn watch(&mut self, name: &str, extra: &str) -> Result<Visited, LabError> {
         self.visit(name, extra, Self::everything()).await
+    }
+
+    /// The answers of the detection vectors: visits that more than one line judges are made once.
+    pub(super) async fn vectors(&mut self) -> Result<Arc<Asked>, LabError> {
+        if let Some(asked) = &self.asked {
+            return Ok(asked.clone());
+        }
+        let vanilla = self.answers(Instruments::default()).await?;
+        let again = self.answers(Instruments::default()).await?;
+        let watched = self.answers(Self::everything()).await?;
+        Ok(self.asked.insert(Arc::new(Asked { vanilla, again, watched })).clone())
+    }
+
+    async fn answers(&mut self, instruments: Instruments) -> Result<Answers, LabError> {
+        let visited = self.visit("integrity-vectors", "", instruments).await?;
+        Ok(vectors::answers(&visited.note("vectors")?))
     }
 
     /// `chromium wrapped`, and the product as the provenance of the last browser has it.

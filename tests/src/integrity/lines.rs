@@ -6,7 +6,7 @@ use std::pin::Pin;
 use sonde_proto::visit::v1::Instruments;
 use sonde_site::expect::Table;
 
-use super::lab::{Lab, LabError, Visited};
+use super::lab::{Lab, LabError};
 use super::{Findings, code, network, vectors, words};
 
 type Judged<'a> = Pin<Box<dyn Future<Output = Result<(), LabError>> + 'a>>;
@@ -106,35 +106,29 @@ fn of_functions(group: &str) -> bool {
     !of_document(group) && !group.starts_with("time.")
 }
 
-async fn asked(lab: &mut Lab, instruments: Instruments) -> Result<vectors::Answers, LabError> {
-    let visited: Visited = lab.visit("integrity-vectors", "", instruments).await?;
-    Ok(vectors::answers(&visited.note("vectors")?))
-}
-
 /// The groups that differ, after a control: two visits that nobody watches must not differ.
 async fn compared(
     lab: &mut Lab,
     findings: &mut Findings,
     keep: fn(&str) -> bool,
 ) -> Result<(usize, Vec<vectors::Difference>), LabError> {
-    let vanilla = asked(lab, Instruments::default()).await?;
-    let again = asked(lab, Instruments::default()).await?;
+    let asked = lab.vectors().await?;
+    let vectors::Asked { vanilla, again, watched } = asked.as_ref();
     let unstable: Vec<_> =
-        vectors::differences(&vanilla, &again).into_iter().filter(|d| keep(&d.group)).collect();
+        vectors::differences(vanilla, again).into_iter().filter(|d| keep(&d.group)).collect();
     for d in &unstable {
         findings.fault(format!(
             "control: {} differs between two visits that nobody watches: {:?} {:?}",
             d.group, d.vanilla, d.watched
         ));
     }
-    let watched = asked(lab, Lab::everything()).await?;
     let time =
         |answers: &vectors::Answers| answers.get("time.getter_nanoseconds").cloned().unwrap_or_default();
     if keep("document.") {
-        let (ours, theirs) = (time(&watched), time(&vanilla));
+        let (ours, theirs) = (time(watched), time(vanilla));
         findings.remark(format!("a getter takes {ours} ns, unwatched {theirs}"));
     }
-    let differing = vectors::differences(&vanilla, &watched).into_iter().filter(|d| keep(&d.group)).collect();
+    let differing = vectors::differences(vanilla, watched).into_iter().filter(|d| keep(&d.group)).collect();
     Ok((vanilla.keys().filter(|g| keep(g)).count(), differing))
 }
 

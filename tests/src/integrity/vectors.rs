@@ -8,6 +8,14 @@ use serde_json::Value;
 /// Group -> answer.
 pub type Answers = BTreeMap<String, String>;
 
+/// What three visits answered: two that nobody watches, of which the second is the control, and a watched one.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub vanilla: Answers,
+    pub again: Answers,
+    pub watched: Answers,
+}
+
 /// A group whose answers are not the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
