@@ -3,6 +3,7 @@
 mod artifact;
 mod capabilities;
 pub mod chromium;
+mod commands;
 mod extension;
 pub mod firefox;
 mod installed;

@@ -2,10 +2,9 @@
 //!
 //! Without instruments none of their work is done: a context, a page, the commands, and the end of the context.
 
-mod browse;
-mod commands;
 mod companions;
 mod cuts;
+mod driving;
 mod late;
 mod page;
 mod picture;
@@ -35,6 +34,7 @@ use super::recorder::{Orders, Recorder};
 use super::scripts::{self, ScriptTracker};
 use super::workers::{self, WorkerRecorder, Workers};
 use crate::attempt::fault;
+use crate::engine::commands;
 use crate::engine::extension::Attendance;
 use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
 use crate::uplink::AttemptUplink;
@@ -451,7 +451,7 @@ impl Visit for ChromiumVisit {
         command: &'a Command,
         deadline: Instant,
     ) -> BoxFuture<'a, CommandReport> {
-        Box::pin(self.command(index, command, deadline))
+        Box::pin(commands::run(self, index, command, deadline))
     }
 
     fn finish(&mut self, deadline: Instant) -> BoxFuture<'_, Ending> {

@@ -23,7 +23,7 @@ const STOP: Duration = Duration::from_secs(1);
 
 /// Why a page did not load.
 #[derive(Debug)]
-pub(super) enum NotLoaded {
+pub(in crate::engine) enum NotLoaded {
     /// With the browser's code.
     Network(String),
     /// What was waited for.

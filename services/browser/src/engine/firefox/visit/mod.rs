@@ -1,7 +1,6 @@
 //! One visit on a Firefox: a user context of its own, with one main tab and what that opens.
 
-mod browse;
-mod commands;
+mod driving;
 mod page;
 mod picture;
 mod warden;
@@ -26,6 +25,7 @@ use super::driver::DriverError;
 use super::engine::Running;
 use super::launch::CALL;
 use crate::attempt::fault;
+use crate::engine::commands;
 use crate::engine::extension::Attendance;
 use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
 use crate::uplink::AttemptUplink;
@@ -270,7 +270,7 @@ impl Visit for FirefoxVisit {
         command: &'a Command,
         deadline: Instant,
     ) -> BoxFuture<'a, CommandReport> {
-        Box::pin(self.command(index, command, deadline))
+        Box::pin(commands::run(self, index, command, deadline))
     }
 
     fn finish(&mut self, deadline: Instant) -> BoxFuture<'_, Ending> {

@@ -27,7 +27,7 @@ const ABORTED: &str = "NS_BINDING_ABORTED";
 
 /// Why a page did not load.
 #[derive(Debug)]
-pub(super) enum NotLoaded {
+pub(in crate::engine) enum NotLoaded {
     /// With the browser's code.
     Network(String),
     /// What was waited for.

@@ -1,0 +1,147 @@
+//! The page as the commands have it: its links, its history, and what it tells of a load.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use sonde_proto::visit::v1::{DumpPageSourceCommand, LoadPolicy, ScreenshotCommand};
+use tokio::time::Instant;
+
+use super::page::NotLoaded;
+use super::{ChromiumVisit, left};
+use crate::attempt::fault;
+use crate::engine::chromium::cdp::CallError;
+use crate::engine::commands::{self, Page};
+use crate::engine::links::{VISIBLE_LINKS, capped};
+use crate::engine::{CommandReport, Progress};
+
+/// Documents asked, one after the other, while a page goes from one to the next.
+const DOCUMENTS: u32 = 10;
+/// What DevTools answer when a context is no longer there ("Cannot find context with specified id").
+const WORLD_GONE: i64 = -32000;
+
+#[derive(Deserialize)]
+struct History {
+    #[serde(rename = "currentIndex")]
+    current: usize,
+    entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    id: i64,
+}
+
+impl commands::NotLoaded for NotLoaded {
+    fn network_error(&self) -> Option<&str> {
+        match self {
+            Self::Network(code) => Some(fault::short_net_error(code)),
+            _ => None,
+        }
+    }
+}
+
+impl Page for ChromiumVisit {
+    type NotLoaded = NotLoaded;
+
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn site_url(&self) -> &str {
+        &self.site_url
+    }
+
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+
+    async fn load(
+        &mut self,
+        url: &str,
+        referrer: &str,
+        policy: LoadPolicy,
+        deadline: Instant,
+    ) -> Result<(), NotLoaded> {
+        Self::load(self, url, referrer, policy, deadline).await
+    }
+
+    async fn stay(&mut self, time: Duration, deadline: Instant) -> Result<(), NotLoaded> {
+        Self::stay(self, time, deadline).await
+    }
+
+    async fn visible_links(&mut self, deadline: Instant) -> Result<Vec<String>, NotLoaded> {
+        let value = self.isolated(VISIBLE_LINKS, deadline).await?;
+        let found = serde_json::from_value(value).unwrap_or_default();
+        Ok(capped(found, self.url(), &self.uplink).await)
+    }
+
+    async fn back(&mut self, policy: LoadPolicy, start: &str, deadline: Instant) -> Result<(), NotLoaded> {
+        self.progress.detail("going back");
+        let answer = self.page("Page.getNavigationHistory", json!({}), deadline).await?;
+        let history: Option<History> = answer.decode().ok();
+        let earlier = history.and_then(|h| h.current.checked_sub(1).and_then(|i| Some(h.entries.get(i)?.id)));
+        let Some(entry) = earlier.filter(|_| self.url() != start) else {
+            return self.load(start, "", policy, deadline).await;
+        };
+        let before = self.state.borrow().documents();
+        self.page("Page.navigateToHistoryEntry", json!({"entryId": entry}), deadline).await?;
+        // A place of the same document commits nothing; then its URL is there at once.
+        let wanted = start.to_owned();
+        let patience = deadline.min(Instant::now() + left(deadline) / 2);
+        self.wait_loaded(policy, patience, move |s| s.documents() > before || s.url == wanted).await
+    }
+
+    async fn screenshot(&mut self, index: u32, shot: &ScreenshotCommand, deadline: Instant) -> CommandReport {
+        Self::screenshot(self, index, shot, deadline).await
+    }
+
+    async fn dump_source(&mut self, dump: &DumpPageSourceCommand, deadline: Instant) -> CommandReport {
+        Self::dump_source(self, dump, deadline).await
+    }
+
+    async fn report(&mut self, loaded: Result<(), NotLoaded>, deadline: Instant) -> CommandReport {
+        Self::report(self, loaded, deadline).await
+    }
+}
+
+impl ChromiumVisit {
+    /// Evaluates in a world of its own, which the page cannot see or reach. A page that goes elsewhere meanwhile
+    /// takes the world with it: then the document that came instead is asked.
+    pub(super) async fn isolated(
+        &self,
+        expression: &str,
+        deadline: Instant,
+    ) -> Result<serde_json::Value, NotLoaded> {
+        let mut documents = 1;
+        loop {
+            match self.isolated_once(expression, deadline).await {
+                Err(CallError::Protocol { code: WORLD_GONE, message, .. })
+                    if documents < DOCUMENTS && Instant::now() < deadline =>
+                {
+                    tracing::debug!(message, documents, "the page went elsewhere");
+                    documents += 1;
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    async fn isolated_once(
+        &self,
+        expression: &str,
+        deadline: Instant,
+    ) -> Result<serde_json::Value, CallError> {
+        let world = json!({"frameId": self.target, "worldName": "sonde"});
+        let world = self.page("Page.createIsolatedWorld", world, deadline).await?;
+        let world: serde_json::Value = world.decode().unwrap_or_default();
+        let params = json!({
+            "expression": expression,
+            "contextId": world["executionContextId"],
+            "returnByValue": true,
+        });
+        let answer = self.page("Runtime.evaluate", params, deadline).await?;
+        let mut answer: serde_json::Value = answer.decode().unwrap_or_default();
+        Ok(answer["result"]["value"].take())
+    }
+}

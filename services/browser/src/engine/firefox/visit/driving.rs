@@ -1,0 +1,84 @@
+//! The page as the commands have it: its links, its history, and what it tells of a load.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sonde_proto::visit::v1::{DumpPageSourceCommand, LoadPolicy, ScreenshotCommand};
+use tokio::time::Instant;
+
+use super::page::NotLoaded;
+use super::{FirefoxVisit, left};
+use crate::engine::commands::{self, Page};
+use crate::engine::firefox::net_error;
+use crate::engine::links::{VISIBLE_LINKS, capped};
+use crate::engine::{CommandReport, Progress};
+
+impl commands::NotLoaded for NotLoaded {
+    fn network_error(&self) -> Option<&str> {
+        match self {
+            Self::Network(code) => Some(net_error::word(code)),
+            _ => None,
+        }
+    }
+}
+
+impl Page for FirefoxVisit {
+    type NotLoaded = NotLoaded;
+
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn site_url(&self) -> &str {
+        &self.site_url
+    }
+
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+
+    async fn load(
+        &mut self,
+        url: &str,
+        referrer: &str,
+        policy: LoadPolicy,
+        deadline: Instant,
+    ) -> Result<(), NotLoaded> {
+        Self::load(self, url, referrer, policy, deadline).await
+    }
+
+    async fn stay(&mut self, time: Duration, deadline: Instant) -> Result<(), NotLoaded> {
+        Self::stay(self, time, deadline).await
+    }
+
+    async fn visible_links(&mut self, deadline: Instant) -> Result<Vec<String>, NotLoaded> {
+        let text = self.isolated(&format!("JSON.stringify({VISIBLE_LINKS})"), deadline).await?;
+        let found = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Ok(capped(found, self.url(), &self.uplink).await)
+    }
+
+    async fn back(&mut self, policy: LoadPolicy, start: &str, deadline: Instant) -> Result<(), NotLoaded> {
+        self.progress.detail("going back");
+        let before = self.state.borrow().documents();
+        let params = json!({"context": self.context, "delta": -1});
+        let went = self.browser.bidi.call("browsingContext.traverseHistory", params, left(deadline)).await;
+        let patience = deadline.min(Instant::now() + left(deadline) / 2);
+        if self.url() == start || went.is_err() {
+            return self.load(start, "", policy, deadline).await;
+        }
+        self.until("the page before", patience, |s| s.documents() > before).await?;
+        self.wait_loaded(policy, patience).await
+    }
+
+    async fn screenshot(&mut self, index: u32, shot: &ScreenshotCommand, deadline: Instant) -> CommandReport {
+        Self::screenshot(self, index, shot, deadline).await
+    }
+
+    async fn dump_source(&mut self, dump: &DumpPageSourceCommand, deadline: Instant) -> CommandReport {
+        Self::dump_source(self, dump, deadline).await
+    }
+
+    async fn report(&mut self, loaded: Result<(), NotLoaded>, deadline: Instant) -> CommandReport {
+        Self::report(self, loaded, deadline).await
+    }
+}
