@@ -82,37 +82,45 @@ fn counts(db: &Connection, expectation: &Expectation, report: &mut Report) -> Re
             format!("{submitted} visits submitted, {visits} distinct visits, {outcomes} outcomes stored"),
         );
     }
-    // A visit ends while its page's icon is on the way: the request is the visit's, and its answer nobody's (I14).
-    let answered_late = number(
-        db,
-        "late answers",
-        "SELECT count(*) FROM unattributed u WHERE u.table_name = 'http_responses' AND u.reason = 'visit_ended' \
-         AND EXISTS (SELECT 1 FROM http_failures f WHERE f.error = 'unfinished' \
-         AND f.visit_id = json_extract(u.payload, '$.visit_id') \
-         AND f.url = json_extract(u.payload, '$.params.response.url'))",
-    )?
-    .unsigned_abs();
-    report.fact("unattributed.answered_late", answered_late);
-    let found = report.figure("unattributed").saturating_sub(answered_late);
-    if let Some(most) = expectation.most_unattributed
-        && found > most
-    {
-        let mut why = BTreeMap::new();
-        rows(
-            db,
-            "rows of no visit",
-            "SELECT table_name || ': ' || reason, count(*), min(substr(payload, 1, 200)) FROM unattributed GROUP BY 1",
-            |row| {
-                why.insert(
-                    row.get::<_, String>(0)?,
-                    (row.get::<_, i64>(1)?, row.get::<_, Option<String>>(2)?),
-                );
-                Ok(())
-            },
-        )?;
-        report.add("M05", format!("{found} rows belong to no visit, at most {most} are accepted: {why:?}"));
-    }
-    Ok(())
+    rows_of_no_visit(db, expectation, report)
+}
+
+/// Rows of no visit, with what their payloads tell.
+const STRAYS: &str = "(SELECT table_name, reason, payload, \
+     iif(json_valid(payload), payload ->> '$.visit_id', NULL) AS visit_id, \
+     iif(json_valid(payload), payload ->> '$.params.response.url', NULL) AS url FROM unattributed) u";
+
+/// A visit ends while its page's icon is on the way: the request is the visit's, and its answer nobody's (I14). Of an
+/// attempt that broke it is not known what it had recorded.
+const ANSWERED_LATE: &str = "u.table_name = 'http_responses' AND u.reason = 'visit_ended' \
+     AND (EXISTS (SELECT 1 FROM http_failures f \
+     WHERE f.error = 'unfinished' AND f.visit_id = u.visit_id AND f.url = u.url) \
+     OR EXISTS (SELECT 1 FROM site_visits s WHERE s.visit_id = u.visit_id \
+     AND NOT EXISTS (SELECT 1 FROM visit_seals l WHERE l.visit_id = s.visit_id AND l.complete = 1)))";
+
+fn rows_of_no_visit(
+    db: &Connection,
+    expectation: &Expectation,
+    report: &mut Report,
+) -> Result<(), CheckError> {
+    let late = format!("SELECT count(*) FROM {STRAYS} WHERE {ANSWERED_LATE}");
+    let late = number(db, "late answers", &late)?.unsigned_abs();
+    report.fact("unattributed.answered_late", late);
+    let found = report.figure("unattributed").saturating_sub(late);
+    let Some(most) = expectation.most_unattributed.filter(|most| found > *most) else { return Ok(()) };
+    report.add("M05", format!("{found} rows belong to no visit, at most {most} are accepted"));
+    let sql = format!(
+        "SELECT u.table_name || ': ' || u.reason || ' of ' || ifnull(u.visit_id, 'none'), \
+         (SELECT l.complete FROM visit_seals l WHERE l.visit_id = u.visit_id), \
+         (SELECT group_concat(f.error || ' ' || f.url, ', ') FROM http_failures f WHERE f.visit_id = u.visit_id), \
+         substr(u.payload, 1, 2000) FROM {STRAYS} WHERE NOT ({ANSWERED_LATE})"
+    );
+    rows(db, "rows of no visit", &sql, |row| {
+        let (what, whole): (String, Option<bool>) = (row.get(0)?, row.get(1)?);
+        let (failures, payload): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
+        report.add("M05", format!("{what}; complete: {whole:?}, failed requests: {failures:?}; {payload:?}"));
+        Ok(())
+    })
 }
 
 struct Decided {

@@ -111,6 +111,7 @@ webNavigation.onCommitted.addListener((details) => {
   navigations.ended(details, "committed");
   if (details.frameId === 0 && /^https?:/.test(details.url)) frames.expect(details.tabId, details.documentId);
 });
+webNavigation.onDOMContentLoaded.addListener(({ documentId }) => frames.parsed(documentId));
 webNavigation.onHistoryStateUpdated.addListener((details) => {
   frames.moved(details.tabId, details.frameId, details.documentId, details.url);
   navigations.ended(details, "history_state");
@@ -131,6 +132,7 @@ chrome.tabs.onRemoved.addListener((tabId) => {
   windows.removed(tabId);
   attribution.removed(tabId);
   navigations.removed(tabId);
+  frames.replaced(tabId);
   setTimeout(() => frames.forget(tabId), 5000);
 });
 chrome.runtime.onConnect.addListener((port) => frames.connected(port));

@@ -22,6 +22,21 @@ const HELD = 4096;
 /** The most documents whose recorders are waited for. */
 const EXPECTED = 4096;
 
+/** How long recorders of documents that were replaced at once are waited for, in milliseconds. */
+const REPLACED_MS = 500;
+
+/** A document that was committed and whose recorders have not shown up. */
+interface Expected {
+  readonly visitId: number;
+  readonly tabId: number;
+  /** It was read to its end, so that it had recorders. */
+  parsed: boolean;
+  /** Another took its place, perhaps before it had any. */
+  replaced: boolean;
+}
+
+const passing = ({ parsed, replaced }: Expected): boolean => replaced && !parsed;
+
 /** What is known of a tab: the tabs API has none of a DevTools context, but ports tell. */
 export interface Place {
   readonly tab: chrome.tabs.Tab;
@@ -62,8 +77,8 @@ export class Frames {
   readonly #encoder = new JavascriptEncoder();
   readonly #places = new Map<number, Place>();
   readonly #placeWaiters = new Map<number, Set<() => void>>();
-  /** Documents that were committed and whose recorders have not shown up, with their visit. */
-  readonly #expected = new Map<string, number>();
+  /** By document id. */
+  readonly #expected = new Map<string, Expected>();
   /** Woken when one has. */
   readonly #shownUp = new Set<() => void>();
   #serial = 0;
@@ -221,11 +236,23 @@ export class Frames {
 
   /** A document was committed: its recorders have to show up before the visit's flush. */
   expect(tabId: number, documentId: string): void {
+    this.replaced(tabId);
     const owner = this.attribution.owner(tabId);
     if (!this.wanted.javascript || !("visit" in owner) || !owner.visit.javascript) return;
     for (const { facts, channel } of this.#frames) if (channel && facts.documentId === documentId) return;
-    this.#expected.set(documentId, owner.visit.visitId);
+    this.#expected.set(documentId, { visitId: owner.visit.visitId, tabId, parsed: false, replaced: false });
     if (this.#expected.size > EXPECTED) this.#expected.delete(this.#expected.keys().next().value as string);
+  }
+
+  /** A document was read to its end. */
+  parsed(documentId: string): void {
+    const expected = this.#expected.get(documentId);
+    if (expected !== undefined) expected.parsed = true;
+  }
+
+  /** The documents of a tab are no longer shown: one that had not begun yet never has recorders. */
+  replaced(tabId: number): void {
+    for (const expected of this.#expected.values()) if (expected.tabId === tabId) expected.replaced = true;
   }
 
   /** The URL of a document changed without a load. */
@@ -240,10 +267,10 @@ export class Frames {
     }
   }
 
-  /** Waits until every committed document of a visit has its recorders, or the time is over. */
-  async #all(visitId: number, timeoutMs: number): Promise<void> {
+  /** Waits until every document of a visit that `wanted` tells has its recorders, or the time is over. */
+  async #all(visit: RunningVisit, wanted: (of: Expected) => boolean, timeoutMs: number): Promise<void> {
     let wake = (): void => {};
-    const missing = (): boolean => [...this.#expected.values()].includes(visitId);
+    const missing = (): boolean => this.#missing(visit).some(([, of]) => wanted(of));
     const late = new Promise<false>((resolve) => setTimeout(() => resolve(false), timeoutMs));
     for (let waiting = true; waiting && missing();) {
       const shownUp = new Promise<true>((resolve) => { wake = () => resolve(true); });
@@ -253,17 +280,24 @@ export class Frames {
     }
   }
 
+  #missing(visit: RunningVisit): [string, Expected][] {
+    return [...this.#expected].filter(([, { visitId }]) => visitId === visit.visitId);
+  }
+
   /** Flushes every frame of a visit; the number of those that did not answer in time, or whose recorders never came. */
   async flush(visit: RunningVisit, timeoutMs: number): Promise<number> {
     // The answer of the browser comes after the events before it: from here on every document that it has committed
     // is known, and its recorders may be on their way.
     await chrome.storage.session.get("sonde.alive");
-    await this.#all(visit.visitId, timeoutMs);
+    await Promise.all([
+      this.#all(visit, (of) => !passing(of), timeoutMs),
+      this.#all(visit, passing, Math.min(REPLACED_MS, timeoutMs)),
+    ]);
     const frames = [...this.#frames];
     const answers = await Promise.all(frames.map((frame) => this.#flushFrame(frame, visit, timeoutMs)));
-    const unheard = [...this.#expected].filter(([, visitId]) => visitId === visit.visitId);
-    for (const [documentId] of unheard) this.#expected.delete(documentId);
-    return answers.filter((answered) => !answered).length + unheard.length;
+    const missing = this.#missing(visit);
+    for (const [documentId] of missing) this.#expected.delete(documentId);
+    return answers.filter((answered) => !answered).length + missing.filter(([, of]) => !passing(of)).length;
   }
 
   async #flushFrame(frame: Frame, visit: RunningVisit, timeoutMs: number): Promise<boolean> {
