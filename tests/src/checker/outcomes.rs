@@ -1,7 +1,5 @@
 //! R1: exactly one outcome per visit, and an outcome `ok` only for whole data.
 
-use std::collections::BTreeMap;
-
 use rusqlite::Connection;
 
 use super::{CheckError, Expectation, Report, number, rows};
