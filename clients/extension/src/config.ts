@@ -45,6 +45,11 @@ export interface WorkerConfig {
   readonly binding: string;
 }
 
+export interface PrefixConfig {
+  readonly targets: readonly Target[];
+  readonly limit: number;
+}
+
 export interface IsolatedConfig {
   readonly secret: string;
   /** Tells of requests that the document's policy refused: where no one else does. */
@@ -63,7 +68,15 @@ export interface BackgroundConfig {
   /** The extension records the network (requests, responses, look-ups, what the cookie jar does). */
   readonly network: boolean;
   readonly limit: number;
+  /** What is put before the scripts of workers, with its own configuration inlined; none: workers are another's. */
+  readonly prefix: string | undefined;
 }
 
 /** Replaced by the browser-service; appears once in each built file. */
 export const INLINED = "@@SONDE_CONFIG@@";
+
+// In the prefix, replaced for each worker by the background.
+/** Name of the channel. */
+export const CHANNEL = "@@SONDE_CHANNEL@@";
+/** Name of the event by which a prefix asks whether another ran in its worker before. */
+export const ONCE = "@@SONDE_ONCE@@";

@@ -1,6 +1,7 @@
 // A frame's way to the background: takes batches from whoever records in it, and sends them on. Pages cannot reach it.
+import { Ears } from "./ears";
 import { DATA, FLUSH, adoptEvent } from "./handoff";
-import { FROM_BATCH, FROM_FLUSHED, FROM_REFUSED, FROM_STATE } from "./port";
+import { FROM_BATCH, FROM_FLUSHED, FROM_LISTENING, FROM_REFUSED, FROM_STATE, FROM_WORKER, TO_LISTEN } from "./port";
 import type { FromFrame, ToFrame } from "./port";
 
 const queue: FromFrame[] = [];
@@ -43,17 +44,30 @@ const reconnect = (): void => {
   }
 };
 
+const say = (message: FromFrame): void => {
+  queue.push(message);
+  tryDrain();
+};
+
+const ears = new Ears((name, message) => say([FROM_WORKER, name, message]));
+
+const answer = async (message: ToFrame): Promise<void> => {
+  if (message[0] === TO_LISTEN) {
+    ears.listen(message[2]);
+    return say([FROM_LISTENING, message[1]]);
+  }
+  channel?.dispatchEvent(new CustomEvent(FLUSH));
+  await ears.flush(message[2]);
+  say([FROM_FLUSHED, message[1]]);
+};
+
 const connect = (): chrome.runtime.Port => {
   if (port !== null) return port;
   const fresh = chrome.runtime.connect({ name: "frame" });
   fresh.onDisconnect.addListener(() => {
     if (port === fresh) port = null;
   });
-  fresh.onMessage.addListener((message: ToFrame) => {
-    channel?.dispatchEvent(new CustomEvent(FLUSH));
-    queue.push([FROM_FLUSHED, message[0]]);
-    tryDrain();
-  });
+  fresh.onMessage.addListener((message: ToFrame) => void answer(message));
   port = fresh;
   fresh.postMessage(state());
   return fresh;
@@ -108,7 +122,6 @@ export const isOpen = (): boolean => channel !== null;
 export const watchRefusals = (): void => {
   window.addEventListener("securitypolicyviolation", (event) => {
     if (!event.isTrusted || event.disposition !== "enforce" || !/^(?:https?|wss?):/.test(event.blockedURI)) return;
-    queue.push([FROM_REFUSED, event.blockedURI, event.effectiveDirective, Date.now()]);
-    tryDrain();
+    say([FROM_REFUSED, event.blockedURI, event.effectiveDirective, Date.now()]);
   }, true);
 };

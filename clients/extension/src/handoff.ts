@@ -14,3 +14,17 @@ export const hookedKey = (secret: string): string => `${secret}k`;
 /** The event types on the channel. */
 export const DATA = "data";
 export const FLUSH = "flush";
+
+// The channel between a worker and the isolated worlds of documents: strings that begin with one of these.
+/** From a worker: it is there. Its own name, a line break, its URL. */
+export const HELLO = "h";
+/** From a worker: its name, the serial of the batch, the ordinal of the batch's first call, a line break, the batch. */
+export const BATCH = "b";
+/** To a worker: its name and the serial of a batch that is taken. */
+export const ACK = "a";
+/** To all workers: say that you are there, and all that nobody has taken. */
+export const ASK = "?";
+/** To all workers: hand over what you have, and say so. A word that tells this request from others. */
+export const END = "e";
+/** From a worker: its name and the word. */
+export const END_OF = "d";

@@ -7,7 +7,8 @@ import type { RunningVisit, Tab } from "./attribution";
 import { capabilities } from "./capability";
 import { Connection } from "./connection";
 import type { Up } from "./connection";
-import { Frames, truncation } from "./frames";
+import { Calls, truncation } from "./calls";
+import { Frames } from "./frames";
 import { Documents } from "./documents";
 import { Navigations } from "./navigations";
 import { Network } from "./network/network";
@@ -15,6 +16,9 @@ import { PUBLIC_SUFFIX_LIST } from "./network/site";
 import { recordBytes } from "./rows";
 import { NO_VISIT, Streams } from "./streams";
 import { Windows } from "./windows";
+import type { Prefix } from "./workers/prefix";
+import { WorkerScripts } from "./workers/scripts";
+import { Workers } from "./workers/workers";
 
 const KEEPALIVE_MS = 20_000;
 
@@ -40,7 +44,8 @@ const streams = new Streams(
   (rows, bytes) => recordBytes(Date.now() * 1000, truncation("javascript", undefined, "queue_overflow", rows, bytes, 0, undefined)),
 );
 const attribution = new Attribution((visit) => void announce(visit));
-const frames = new Frames(attribution, streams, config);
+const calls = new Calls(streams, config);
+const frames = new Frames(attribution, calls);
 const documents = new Documents();
 if (capabilities.restarts && config.navigations) documents.listen();
 const navigations = new Navigations(attribution, streams, frames, documents, config.navigations);
@@ -50,6 +55,13 @@ const network = config.network && capabilities.network !== undefined
   : undefined;
 network?.listen();
 if (network !== undefined) frames.onRefused = (owner, refusal) => network.refused(owner, refusal);
+
+const workers = config.javascript && config.prefix !== undefined && capabilities.network !== undefined ? new Workers(attribution, frames, calls) : undefined;
+if (workers !== undefined && config.prefix !== undefined && capabilities.network !== undefined) {
+  frames.ofWorkers = workers;
+  const capturing = (requestId: string, prefix: Prefix): boolean => network?.put(requestId, prefix) ?? false;
+  new WorkerScripts(capabilities.network, config.prefix, { attribution, workers, capturing }).listen();
+}
 
 /**
  * Says that a visit's instruments are ready: its first tab is bound. Chromium runs no content script in a top-level
@@ -94,6 +106,7 @@ const flush = async (visitId: number, serial: number, timeoutMs: number): Promis
   const visit = attribution.visit(visitId);
   if (visit !== undefined) network?.close(visit);
   const silentFrames = visit === undefined ? 0 : await frames.flush(visit, timeoutMs);
+  if (visit !== undefined) workers?.finish(visit);
   await navigations.settled();
   if (visit !== undefined) await network?.finish(visit, timeoutMs);
   const lastOrdinal = BigInt(streams.finish(visitId));

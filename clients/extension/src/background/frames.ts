@@ -1,20 +1,9 @@
-// The frames of all tabs: one port each. Their batches become records, stamped with what the browser says of the frame.
-import {
-  CALL_STACK, COOKIE_STORE_DELETE, COOKIE_STORE_SET, COOKIE_STRING, LIMITED, MISSING, NOT_A_ROW, NOT_INSTRUMENTED,
-  OPERATIONS, STACK_FRAMES, VALUE_CAP, decodeBatch,
-} from "../batch";
-import type { BatchRecord } from "../batch";
-import { FROM_BATCH, FROM_FLUSHED, FROM_REFUSED, FROM_STATE } from "../port";
+// The frames of all tabs: one port each, known by what the browser says of the frame.
+import { FROM_BATCH, FROM_FLUSHED, FROM_LISTENING, FROM_REFUSED, FROM_STATE, FROM_WORKER, TO_FLUSH, TO_LISTEN } from "../port";
 import type { FromFrame, ToFrame } from "../port";
 import type { Attribution, Owner, RunningVisit } from "./attribution";
-import { cookieRow, parseCookie, parseStoreCall } from "./cookies";
-import { JavascriptEncoder } from "./javascript";
+import type { Calls, Source } from "./calls";
 import type { DocumentFacts } from "./javascript";
-import { recordBytes, unattributed } from "./rows";
-import { isCut } from "./stack";
-import type { Row } from "./rows";
-import { NO_VISIT } from "./streams";
-import type { Streams } from "./streams";
 
 /** Messages of a frame whose tab is not settled. */
 const HELD = 4096;
@@ -24,6 +13,12 @@ const EXPECTED = 4096;
 
 /** How long recorders of documents that were replaced at once are waited for, in milliseconds. */
 const REPLACED_MS = 500;
+
+/**
+ * How long workers have to answer at a visit's end, in milliseconds. Nothing tells one that was terminated from one that
+ * is busy, and all that a worker does is handed over by the end of its task.
+ */
+const WORKERS_MS = 1000;
 
 /** A document that was committed and whose recorders have not shown up. */
 interface Expected {
@@ -44,21 +39,16 @@ export interface Place {
   readonly windowHeight: number | undefined;
 }
 
-interface Frame {
+interface Frame extends Source {
   readonly port: chrome.runtime.Port;
-  readonly facts: DocumentFacts;
-  prefix: Uint8Array | undefined;
   channel: boolean;
   /** Set while its tab is not settled. */
   held: FromFrame[] | undefined;
   settled: Promise<void>;
-  readonly flushes: Map<number, () => void>;
-}
-
-export interface Wanted {
-  readonly javascript: boolean;
-  readonly cookies: boolean;
-  readonly limit: number;
+  /** What it was asked and has not answered, by serial. */
+  readonly asked: Map<number, () => void>;
+  /** Channels of workers that it listens to. */
+  readonly hears: Set<string>;
 }
 
 /** A request that the policy of a document refused before it began. */
@@ -70,23 +60,33 @@ export interface Refusal {
   readonly at: number;
 }
 
+/** What frames have to do with workers. */
+export interface OfWorkers {
+  /** A worker said this in a document that listens to it. */
+  heard(facts: DocumentFacts, name: string, message: string): void;
+  /** The channels that a new document is to listen to. */
+  names(facts: DocumentFacts): readonly string[];
+}
+
 export class Frames {
   /** Told of what policies refuse. */
   onRefused: ((owner: Owner, refusal: Refusal) => void) | undefined;
+  /** Set where frames listen to workers. */
+  ofWorkers: OfWorkers | undefined;
   readonly #frames = new Set<Frame>();
-  readonly #encoder = new JavascriptEncoder();
   readonly #places = new Map<number, Place>();
   readonly #placeWaiters = new Map<number, Set<() => void>>();
   /** By document id. */
   readonly #expected = new Map<string, Expected>();
   /** Woken when one has. */
   readonly #shownUp = new Set<() => void>();
+  /** Woken when a frame has connected. */
+  readonly #came = new Set<() => void>();
   #serial = 0;
 
   constructor(
     readonly attribution: Attribution,
-    readonly streams: Streams,
-    readonly wanted: Wanted,
+    readonly calls: Calls,
   ) {}
 
   connected(port: chrome.runtime.Port): void {
@@ -100,9 +100,10 @@ export class Frames {
     this.#placed(tab.id, { tab, windowWidth: undefined, windowHeight: undefined });
     const known = this.attribution.knows(tab.id);
     const frame: Frame = {
-      port, facts, prefix: undefined, channel: false, held: known ? undefined : [], settled: Promise.resolve(), flushes: new Map(),
+      port, facts, prefix: undefined, channel: false, held: known ? undefined : [], settled: Promise.resolve(), asked: new Map(), hears: new Set(),
     };
     this.#frames.add(frame);
+    for (const wake of this.#came) wake();
     if (!known) frame.settled = this.#settle(frame);
     port.onMessage.addListener((message: FromFrame) => {
       if (message[0] === FROM_STATE && frame.facts.frameId === 0) {
@@ -113,7 +114,11 @@ export class Frames {
     });
     port.onDisconnect.addListener(() => {
       this.#frames.delete(frame);
-      for (const done of frame.flushes.values()) done();
+      for (const done of frame.asked.values()) done();
+    });
+    void frame.settled.then(() => {
+      const names = this.ofWorkers?.names(facts) ?? [];
+      if (names.length > 0 && this.#frames.has(frame)) void this.#listen(frame, names);
     });
   }
 
@@ -125,89 +130,57 @@ export class Frames {
   }
 
   #receive(frame: Frame, message: FromFrame): void {
-    if (message[0] === FROM_BATCH) this.#batch(frame, message[1], message[2]);
-    else if (message[0] === FROM_FLUSHED) frame.flushes.get(message[1])?.();
-    else if (message[0] === FROM_REFUSED) {
-      const [, url, directive, at] = message;
-      this.onRefused?.(this.attribution.owner(frame.facts.tabId), { facts: frame.facts, url, directive, at: at * 1000 });
-    }
-    else {
-      frame.channel = message[1];
-      if (frame.channel && frame.facts.documentId !== undefined && this.#expected.delete(frame.facts.documentId)) {
-        for (const wake of this.#shownUp) wake();
-      }
-    }
-  }
-
-  #batch(frame: Frame, firstOrdinal: number, text: string): void {
-    const { records, dropped } = decodeBatch(text);
-    const owner = this.attribution.owner(frame.facts.tabId);
-    const last = records.at(-1)?.at ?? 0;
-    if (dropped > 0) this.#other(owner, last, truncation("javascript", undefined, "page_backlog", dropped, 0, 0, undefined));
-    let ordinal = firstOrdinal;
-    for (const record of records) {
-      if (this.#report(owner, record)) continue;
-      if ((record.flags & NOT_A_ROW) === 0) this.#call(frame, owner, record, ordinal++);
-      if ((record.flags & CALL_STACK) !== 0 && isCut(record.stack)) {
-        this.#other(owner, record.at, truncation("javascript", "call_stack", "stack_cap", 1, 0, STACK_FRAMES, record.symbol));
-      }
-      if (record.cut > 0) this.#other(owner, record.at, truncation(tableOf(record), columnOf(record), "value_cap", 1, record.cut, VALUE_CAP, record.symbol));
-      this.#cookie(frame, owner, record);
-    }
-  }
-
-  /** Whether it is a record about the recording. */
-  #report(owner: Owner, record: BatchRecord): boolean {
-    const { symbol, value, at } = record;
-    switch (record.operation) {
-      case MISSING:
-        if ("visit" in owner) owner.visit.missingTargets.set(symbol, value === "insecure");
-        return true;
-      case NOT_INSTRUMENTED:
-        if ("visit" in owner && !owner.visit.notInstrumented.has(symbol)) {
-          owner.visit.notInstrumented.add(symbol);
-          this.#other(owner, at, truncation("javascript", undefined, value ?? "not_instrumented", 0, 0, 0, symbol));
+    const { facts } = frame;
+    const owner = this.attribution.owner(facts.tabId);
+    switch (message[0]) {
+      case FROM_BATCH: return this.calls.batch(frame, owner, message[1], message[2]);
+      case FROM_FLUSHED:
+      case FROM_LISTENING: return frame.asked.get(message[1])?.();
+      case FROM_WORKER: return this.ofWorkers?.heard(facts, message[1], message[2]);
+      case FROM_REFUSED: return this.onRefused?.(owner, { facts, url: message[1], directive: message[2], at: message[3] * 1000 });
+      case FROM_STATE:
+        frame.channel = message[1];
+        if (frame.channel && facts.documentId !== undefined && this.#expected.delete(facts.documentId)) {
+          for (const wake of this.#shownUp) wake();
         }
-        return true;
-      case LIMITED:
-        this.#other(owner, at, truncation("javascript", undefined, "symbol_limit", record.cut, 0, this.wanted.limit, symbol));
-        return true;
-      default: return false;
     }
   }
 
-  #call(frame: Frame, owner: Owner, record: BatchRecord, ordinal: number): void {
-    if (!("visit" in owner)) {
-      if (this.wanted.javascript) this.#stray(owner.reason, record.at, strayCall(frame.facts, record, ordinal));
-      return;
+  /** Has frames listen to a worker, and waits for the first that does: false when none does in time. */
+  async listen(name: string, wanted: (facts: DocumentFacts) => boolean, timeoutMs: number): Promise<boolean> {
+    const late = new Promise<false>((resolve) => setTimeout(() => resolve(false), timeoutMs));
+    for (;;) {
+      const asked = [...this.#frames].filter(({ facts }) => wanted(facts)).map((frame) => this.#listen(frame, [name]));
+      if (asked.length > 0) return Promise.race([...asked, late]);
+      let come = (_there: true): void => {};
+      const came = new Promise<true>((resolve) => { come = resolve; });
+      const wake = (): void => come(true);
+      this.#came.add(wake);
+      const there = await Promise.race([came, late]);
+      this.#came.delete(wake);
+      if (!there) return false;
     }
-    if (!owner.visit.javascript) return;
-    frame.prefix ??= this.#encoder.prefix(frame.facts);
-    this.streams.add(owner.visit.visitId, this.#encoder.encode(record, ordinal, frame.prefix));
   }
 
-  #cookie(frame: Frame, owner: Owner, record: BatchRecord): void {
-    if (!this.wanted.cookies || ("visit" in owner && !owner.visit.cookies)) return;
-    const now = record.at / 1000;
-    const store = record.operation === COOKIE_STORE_SET || record.operation === COOKIE_STORE_DELETE;
-    if (!store && record.operation !== COOKIE_STRING) return;
-    const written = store
-      ? parseStoreCall(record.args, record.operation === COOKIE_STORE_DELETE)
-      : parseCookie(record.value ?? "", now);
-    if (written === undefined) return;
-    const { documentUrl, topLevelUrl, tabId, frameId } = frame.facts;
-    const raw = (store ? record.args : record.value) ?? "";
-    const row = cookieRow(written, { url: documentUrl, topLevelUrl, tabId, frameId, at: now, raw });
-    this.#other(owner, record.at, { case: "javascriptCookie", value: row } as Row);
+  async #listen(frame: Frame, names: readonly string[]): Promise<true> {
+    for (const name of names) frame.hears.add(name);
+    await this.#ask(frame, (serial) => [TO_LISTEN, serial, names]);
+    return true;
   }
 
-  #other(owner: Owner, at: number, row: Row): void {
-    if ("visit" in owner) this.streams.add(owner.visit.visitId, recordBytes(at, row));
-    else this.#stray(owner.reason, at, row);
+  /** Whether a frame listens to the worker. */
+  hears(name: string): boolean {
+    return [...this.#frames].some(({ hears }) => hears.has(name));
   }
 
-  #stray(reason: string, at: number, row: Row): void {
-    this.streams.add(NO_VISIT, unattributed(at, row, reason));
+  /** Waits for the frame's answer, or its end. */
+  async #ask(frame: Frame, message: (serial: number) => ToFrame): Promise<void> {
+    const serial = ++this.#serial;
+    await new Promise<void>((resolve) => {
+      frame.asked.set(serial, resolve);
+      frame.port.postMessage(message(serial));
+    });
+    frame.asked.delete(serial);
   }
 
   #placed(tabId: number, place: Place): void {
@@ -238,7 +211,7 @@ export class Frames {
   expect(tabId: number, documentId: string): void {
     this.replaced(tabId);
     const owner = this.attribution.owner(tabId);
-    if (!this.wanted.javascript || !("visit" in owner) || !owner.visit.javascript) return;
+    if (!this.calls.wanted.javascript || !("visit" in owner) || !owner.visit.javascript) return;
     for (const { facts, channel } of this.#frames) if (channel && facts.documentId === documentId) return;
     this.#expected.set(documentId, { visitId: owner.visit.visitId, tabId, parsed: false, replaced: false });
     if (this.#expected.size > EXPECTED) this.#expected.delete(this.#expected.keys().next().value as string);
@@ -304,39 +277,10 @@ export class Frames {
     await frame.settled;
     const owner = this.attribution.owner(frame.facts.tabId);
     if (!("visit" in owner) || owner.visit !== visit || !this.#frames.has(frame)) return true;
-    const serial = ++this.#serial;
-    const answered = await new Promise<boolean>((resolve) => {
-      frame.flushes.set(serial, () => resolve(true));
-      setTimeout(() => resolve(false), timeoutMs);
-      frame.port.postMessage([serial] satisfies ToFrame);
-    });
-    frame.flushes.delete(serial);
+    const answered = await Promise.race([
+      this.#ask(frame, (serial) => [TO_FLUSH, serial, Math.min(WORKERS_MS, timeoutMs / 2)]).then(() => true),
+      new Promise<false>((resolve) => setTimeout(() => resolve(false), timeoutMs)),
+    ]);
     return answered;
   }
 }
-
-const tableOf = ({ flags }: BatchRecord): string => ((flags & NOT_A_ROW) === 0 ? "javascript" : "javascript_cookies");
-
-const columnOf = (record: BatchRecord): string => (record.args === undefined ? "value" : "arguments");
-
-export const truncation = (
-  tableName: string, columnName: string | undefined, reason: string, rows: number, bytes: number, limit: number,
-  subject: string | undefined,
-): Row => ({
-  case: "truncation",
-  value: {
-    tableName, reason, droppedRows: BigInt(rows), droppedBytes: BigInt(bytes), limitValue: BigInt(limit),
-    ...(columnName === undefined ? {} : { columnName }), ...(subject === undefined ? {} : { subject }),
-  },
-} as Row);
-
-const strayCall = (facts: DocumentFacts, record: BatchRecord, ordinal: number): Row => ({
-  case: "javascript",
-  value: {
-    incognito: facts.incognito, pageScopedEventOrdinal: BigInt(ordinal), tabId: BigInt(facts.tabId), frameId: BigInt(facts.frameId),
-    symbol: record.symbol, operation: OPERATIONS[record.operation] ?? "call",
-    ...(facts.documentUrl === undefined ? {} : { documentUrl: facts.documentUrl }),
-    ...(facts.topLevelUrl === undefined ? {} : { topLevelUrl: facts.topLevelUrl }),
-    ...(record.value === undefined ? {} : { value: record.value }), ...(record.args === undefined ? {} : { arguments: record.args }),
-  },
-} as Row);

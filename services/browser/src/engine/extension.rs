@@ -95,12 +95,13 @@ fn secret() -> String {
 }
 
 impl Prepared {
-    /// `testing` gives pages `window.instrumentJS`.
+    /// `workers`: the extension hooks them. `testing` gives pages `window.instrumentJS`.
     pub async fn new(
         source: &Path,
         run_dir: &Path,
         scripts: &Scripts,
         capture: Capture,
+        workers: bool,
         testing: bool,
     ) -> Result<Self, ExtensionError> {
         let token = secret();
@@ -120,6 +121,7 @@ impl Prepared {
             network: scripts.network,
             javascript_settings: JsSettings::parse(&scripts.javascript_settings)?,
             javascript_limit: scripts.javascript_limit,
+            workers,
             testing,
         };
         let copy = Copy(run_dir.join(format!("extension_{}", uuid::Uuid::new_v4())));

@@ -15,8 +15,10 @@ const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
 /// The files that hold it.
 const INLINED: [&str; 4] = ["background.js", "exported.js", "isolated.js", "main.js"];
 const MANIFEST: &str = "manifest.json";
-/// Runs in workers, by the browser-service: not a file of the extension itself.
-const OF_WORKERS: &str = "worker.js";
+/// Run in workers, by the browser-service and by the background: not files of the extension itself.
+const OF_WORKERS: [&str; 2] = [PREFIX, "worker.js"];
+const PREFIX: &str = "prefix.js";
+const BACKGROUND: &str = "background.js";
 /// Files of one extension.
 const MOST_FILES: usize = 1000;
 
@@ -66,6 +68,8 @@ pub struct ExtensionConfig {
     pub javascript_settings: JsSettings,
     /// Calls recorded of each symbol in each document; 0: all.
     pub javascript_limit: u32,
+    /// The extension hooks workers, too, where the browser lets it change their scripts (Firefox).
+    pub workers: bool,
     /// Gives pages `window.instrumentJS`.
     pub testing: bool,
 }
@@ -143,7 +147,7 @@ pub fn prepare_extension(
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        if name == OF_WORKERS || config.capture.leaves_out().contains(&name.as_ref()) {
+        if OF_WORKERS.contains(&name.as_ref()) || config.capture.leaves_out().contains(&name.as_ref()) {
             continue;
         }
         let to = target.join(relative);
@@ -152,7 +156,11 @@ pub fn prepare_extension(
         }
         let written = match name.as_ref() {
             MANIFEST if config.capture == Capture::Exported => exporting(&from, &contents)?,
-            name if INLINED.contains(&name) => inlined(&from, contents, name, config)?,
+            BACKGROUND => {
+                let prefix = if config.workers && config.javascript { Some(prefix(source, config)?) } else { None };
+                inlined(&from, contents, &background(config, prefix))?
+            }
+            name if INLINED.contains(&name) => inlined(&from, contents, &content(name, config))?,
             _ => contents,
         };
         fs::write(&to, written).map_err(at("write", &to))?;
@@ -205,6 +213,8 @@ struct Background<'a> {
     navigations: bool,
     network: bool,
     limit: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -234,50 +244,60 @@ fn exporting(path: &Path, manifest: &[u8]) -> Result<Vec<u8>, PrepareError> {
     Ok(serde_json::to_vec_pretty(&manifest).expect("a JSON value has a JSON form"))
 }
 
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings, numbers and JSON values have a JSON form")
+}
+
+fn background(config: &ExtensionConfig, prefix: Option<String>) -> String {
+    let ExtensionConfig { port, javascript, cookies, navigations, network, javascript_limit: limit, .. } =
+        *config;
+    json(&Background {
+        port,
+        token: &config.token,
+        javascript,
+        cookies,
+        navigations,
+        network,
+        limit,
+        prefix: prefix.as_deref(),
+    })
+}
+
+/// What the background puts before the scripts of workers. Pages cannot read it; it holds no secret all the same.
+fn prefix(source: &Path, config: &ExtensionConfig) -> Result<String, PrepareError> {
+    let path = source.join(PREFIX);
+    let contents = fs::read(&path).map_err(at("read", &path))?;
+    let told = json(&serde_json::json!({
+        "targets": config.javascript_settings.for_extension(),
+        "limit": config.javascript_limit,
+    }));
+    let prefix = inlined(&path, contents, &told)?;
+    // A column for each byte, whatever the encoding of what follows.
+    let escaped = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();
+    let ascii = |c: char| if c.is_ascii() { c.to_string() } else { escaped(c) };
+    Ok(String::from_utf8_lossy(&prefix).chars().map(ascii).collect())
+}
+
+fn content(name: &str, config: &ExtensionConfig) -> String {
+    let ExtensionConfig { javascript, cookies, network, javascript_limit: limit, testing, .. } = *config;
+    let secret = config.secret.as_str();
+    if name == "isolated.js" {
+        return json(&serde_json::json!({ "secret": secret, "refusals": network }));
+    }
+    let targets = config.javascript_settings.for_extension();
+    let refusals = (name == "exported.js").then_some(network);
+    json(&Main { secret, refusals, javascript, cookies, targets, limit, testing })
+}
+
 /// Each file is told what it needs, and no more: the page's world never holds the token.
-fn inlined(
-    path: &Path,
-    contents: Vec<u8>,
-    name: &str,
-    config: &ExtensionConfig,
-) -> Result<Vec<u8>, PrepareError> {
+fn inlined(path: &Path, contents: Vec<u8>, told: &str) -> Result<Vec<u8>, PrepareError> {
     let foreign = |what| PrepareError::Foreign { path: path.to_path_buf(), what };
     let text = String::from_utf8(contents).map_err(|_| foreign("it is not UTF-8"))?;
     if text.matches(MARKER).count() != 1 {
         return Err(foreign("it does not hold the marker of the configuration once"));
     }
-    let ExtensionConfig {
-        port,
-        javascript,
-        cookies,
-        navigations,
-        network,
-        javascript_limit: limit,
-        testing,
-        ..
-    } = *config;
-    let secret = config.secret.as_str();
-    let json = match name {
-        "background.js" => serde_json::to_string(&Background {
-            port,
-            token: &config.token,
-            javascript,
-            cookies,
-            navigations,
-            network,
-            limit,
-        }),
-        "isolated.js" => serde_json::to_string(&serde_json::json!({ "secret": secret, "refusals": network })),
-        _ => {
-            let targets = config.javascript_settings.for_extension();
-            let refusals = (name == "exported.js").then_some(network);
-            serde_json::to_string(&Main { secret, refusals, javascript, cookies, targets, limit, testing })
-        }
-    }
-    .expect("strings, numbers and JSON values have a JSON form");
     // A JSON string is a JavaScript string literal.
-    let literal = serde_json::to_string(&json).expect("a string has a JSON form");
-    Ok(text.replacen(MARKER, &literal, 1).into_bytes())
+    Ok(text.replacen(MARKER, &json(&told), 1).into_bytes())
 }
 
 fn manifest_facts(path: &Path) -> Result<(String, Option<String>), PrepareError> {

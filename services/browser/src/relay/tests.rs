@@ -65,6 +65,7 @@ fn config() -> ExtensionConfig {
         network: false,
         javascript_settings: JsSettings::parse(r#"[{"window.foo": ["bar"]}]"#).unwrap(),
         javascript_limit: 3,
+        workers: false,
         testing: false,
     }
 }
@@ -75,7 +76,7 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("dist");
     fs::create_dir(&source).unwrap();
-    for name in ["background.js", "exported.js", "isolated.js", "main.js", "worker.js"] {
+    for name in ["background.js", "exported.js", "isolated.js", "main.js", "prefix.js", "worker.js"] {
         fs::write(source.join(name), "use(\"@@SONDE_CONFIG@@\");").unwrap();
     }
     let scripts = r#"[{"world":"MAIN","js":["main.js"]},{"world":"ISOLATED","js":["isolated.js"]}]"#;
@@ -91,6 +92,12 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     assert!(main.contains(r#"\"path\":[\"foo\"]"#) && main.contains(r#"\"limit\":3"#), "{main}");
     let background = fs::read_to_string(dir.path().join("a/background.js")).unwrap();
     assert!(background.contains("t0k3n") && !background.contains("s3cr3t"), "{background}");
+    assert!(!background.contains("foo"), "{background}");
+    let settings = JsSettings::parse(r#"[{"window.foo": ["b\u00e4r"]}]"#).unwrap();
+    let hooking = ExtensionConfig { workers: true, javascript_settings: settings, ..config() };
+    prepare_extension(&source, &dir.path().join("d"), &hooking).unwrap();
+    let background = fs::read_to_string(dir.path().join("d/background.js")).unwrap();
+    assert!(background.contains(r"b\\\\u00e4r") && !background.contains("s3cr3t"), "{background}");
     assert_eq!(fs::read_to_string(dir.path().join("a/manifest.json")).unwrap(), manifest);
     let of = |copy: &str| {
         let files = fs::read_dir(dir.path().join(copy)).unwrap();

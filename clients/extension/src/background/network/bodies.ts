@@ -1,4 +1,5 @@
 // Bodies of responses: each goes through a StreamFilter to the page and to the browser-service, which hashes and keeps it.
+import type { Prefix } from "../workers/prefix";
 import type { StreamFilter } from "./details";
 import type { Uploads } from "./uploads";
 
@@ -20,6 +21,8 @@ export interface Capture {
   readonly result: BodyResult | undefined;
   /** Has what went by stored, as the whole body; the result follows. */
   keep(visitId: number): void;
+  /** Has the browser get this before the body, which is kept without it; false: it is too late for that. */
+  put(prefix: Prefix): boolean;
   /** Lets the rest go by unseen. */
   abandon(): void;
 }
@@ -35,6 +38,7 @@ export class FilterCapture implements Capture {
   ended = false;
   result: BodyResult | undefined;
   #kept = false;
+  #prefix: Prefix | undefined;
   readonly #filter: StreamFilter;
   readonly #uploads: Uploads;
   readonly #options: CaptureOptions;
@@ -60,8 +64,18 @@ export class FilterCapture implements Capture {
     this.#options.changed();
   }
 
+  put(prefix: Prefix): boolean {
+    if (this.bytes > 0 || this.ended || this.result !== undefined) return false;
+    this.#prefix = prefix;
+    return true;
+  }
+
+  #write(pieces: readonly (ArrayBuffer | Uint8Array)[]): void {
+    for (const piece of pieces) this.#filter.write(piece);
+  }
+
   #take(data: ArrayBuffer): void {
-    this.#filter.write(data);
+    this.#write(this.#prefix === undefined ? [data] : this.#prefix.take(data));
     if (this.result !== undefined) return;
     this.bytes += data.byteLength;
     if (this.bytes > this.#options.maxBytes) this.#giveUp("body_cap");
@@ -71,6 +85,7 @@ export class FilterCapture implements Capture {
   #detach(): void {
     // Asked to in a state of the filter in which there is nothing to detach, it throws.
     try {
+      this.#write(this.#prefix?.end() ?? []);
       this.#filter.disconnect();
     } catch (error) {
       console.debug("a filter was gone already", error);

@@ -72,7 +72,7 @@ export interface Blocking {
 }
 
 interface Listened<D, R = void> {
-  addListener(listener: (details: D) => R, filter: { urls: string[] }, extra?: string[]): void;
+  addListener(listener: (details: D) => R, filter: { urls: string[]; types?: string[] }, extra?: string[]): void;
 }
 
 /** https://developer.mozilla.org/docs/Mozilla/Add-ons/WebExtensions/API/webRequest/StreamFilter */
@@ -109,6 +109,7 @@ export interface SecurityInfo {
 
 export interface WebRequest {
   readonly onBeforeRequest: Listened<BeforeRequest, Blocking | undefined>;
+  readonly onBeforeSendHeaders: Listened<SendHeaders, Promise<undefined> | undefined>;
   readonly onSendHeaders: Listened<SendHeaders>;
   readonly onHeadersReceived: Listened<Answered>;
   readonly onResponseStarted: Listened<Answered>;

@@ -1,6 +1,6 @@
 // From requests to rows: what can be recorded now, and what must wait.
 import type { Owner } from "../attribution";
-import { truncation } from "../frames";
+import { truncation } from "../calls";
 import type { Row } from "../rows";
 import type { BodyResult, Capture } from "./bodies";
 import { lastHop } from "./exchange";

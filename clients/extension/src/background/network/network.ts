@@ -9,6 +9,7 @@ import type { Row } from "../rows";
 import { NO_VISIT } from "../streams";
 import type { Streams } from "../streams";
 import type { Owner } from "../attribution";
+import type { Prefix } from "../workers/prefix";
 import { FilterCapture } from "./bodies";
 import type { CaptureOptions } from "./bodies";
 import type { CookieChange, Details, NetworkApi } from "./details";
@@ -113,6 +114,11 @@ export class Network {
     } catch (error) {
       return { error: String(error) };
     }
+  }
+
+  /** Has what captures the body of a request put this before it; false: nothing captures it. */
+  put(requestId: string, prefix: Prefix): boolean {
+    return this.#tracker.captureOf(requestId)?.put(prefix) ?? false;
   }
 
   #storeEmpty(visit: RunningVisit): void {

@@ -6,6 +6,7 @@
 import type { Owner, RunningVisit } from "../attribution";
 import { NO_VISIT } from "../streams";
 import type { Answered, BeforeRequest, Blocking, Details, Failed, Redirected, SecurityInfo, SendHeaders } from "./details";
+import type { Capture } from "./bodies";
 import { Emitter } from "./emit";
 import { UNFINISHED, failureOf, unknownScheme } from "./errors";
 import { lastHop } from "./exchange";
@@ -114,6 +115,12 @@ export class NetworkTracker {
     });
     if ("error" in capture) this.#miss(exchange.owner, "body_filter_refused");
     else hop.capture = capture;
+  }
+
+  /** What captures the body of a request now. */
+  captureOf(requestId: string): Capture | undefined {
+    const exchange = this.#open.get(requestId);
+    return exchange === undefined ? undefined : lastHop(exchange).capture;
   }
 
   #bodyChanged(exchange: Exchange, hop: Hop): void {

@@ -79,7 +79,7 @@ impl Chromium {
         };
         let prepared = match (&spec.extension, &self.extension) {
             (Some(scripts), Ok(source)) => {
-                Some(Prepared::new(source, self.run_dir.path(), scripts, Capture::Wrapped, self.testing))
+                Some(Prepared::new(source, self.run_dir.path(), scripts, Capture::Wrapped, false, self.testing))
             }
             _ => None,
         };

@@ -11,11 +11,15 @@ const JAR: &[&str] = &["cookies.snapshots", "cookies.partitioned"];
 
 /// Told by the extension.
 const COOKIES: &[&str] = &["cookies.script"];
-const JAVASCRIPT: &[&str] = &["javascript.calls", "javascript.callstacks"];
+const JAVASCRIPT: &[&str] = &["javascript.calls", "javascript.callstacks", "javascript.workers"];
 const NAVIGATIONS: &[&str] = &["navigations", "navigations.window_sizes"];
 
 pub const UNSUPPORTED: &Unsupported = &[
-    ("javascript.workers", "no extension reaches into workers"),
+    ("javascript.local_workers", "the scripts of blob: and data: workers are no requests that an extension could change"),
+    (
+        "javascript.insecure_workers",
+        "on http: a request does not say that it is for a worker, but for hosts of this machine",
+    ),
     ("scripts", "no means of an extension tells what was compiled"),
 ];
 

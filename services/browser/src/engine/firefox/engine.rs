@@ -78,7 +78,7 @@ impl Firefox {
             match (&spec.extension, &self.extension) {
                 (Some(scripts), Ok(source)) => {
                     let (dir, testing) = (self.run_dir.path(), self.testing);
-                    Prepared::new(source, dir, scripts, self.capture, testing).await.map(Some)
+                    Prepared::new(source, dir, scripts, self.capture, true, testing).await.map(Some)
                 }
                 _ => Ok(None),
             }
