@@ -62,4 +62,9 @@ export class Ears {
     clearTimeout(timer);
     this.#owing.clear();
   }
+
+  close(): void {
+    for (const { channel } of this.#ears.values()) channel.close();
+    this.#ears.clear();
+  }
 }

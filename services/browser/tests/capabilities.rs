@@ -74,6 +74,7 @@ navigator.userAgent; screen.width;
 const socket=new Promise(end=>{const s=new WebSocket('ws://localhost:{ws}/'); s.onopen=()=>s.send('x'); s.onmessage=end; s.onerror=end});
 const source=new Promise(end=>{const s=new EventSource('/events'); s.onmessage=()=>{s.close();end()}});
 const worker=new Promise(end=>{new Worker('/worker.js').onmessage=end});
+const local=new Promise(end=>{new Worker(URL.createObjectURL(new Blob(['navigator.userAgent; postMessage(1)']))).onmessage=end});
 const wasm=WebAssembly.instantiate(Uint8Array.from(atob('AGFzbQEAAAABBAFgAAADAgEABwUBAWYAAAoEAQIACw=='),c=>c.charCodeAt(0)));
 const worklet=new OfflineAudioContext(1,1,44100).audioWorklet.addModule('/worklet.js');
 const sw=navigator.serviceWorker.register('/sw.js').then(()=>navigator.serviceWorker.ready)
@@ -84,7 +85,7 @@ eval('var evaluated=1');
   await get('http://b.localhost:{port}/put',{method:'PUT',body:'p',headers:{'x-a':'1'}});
   await get('http://c.localhost:{port}/third',{credentials:'include'});
   await get('http://gone.test/'); await get('https://localhost:{tls}/safe');
-  await Promise.all([socket,source,worker,wasm,worklet,sw]); await get('/done') })();
+  await Promise.all([socket,source,worker,local,wasm,worklet,sw]); await get('/done') })();
 </script>"#;
 
 /// A page that sends something when it is left.
@@ -198,14 +199,22 @@ const GROUPS: &[(&str, Seen)] = &[
             |c: &JavascriptCall| c.script_url.as_deref().is_some_and(|u| u.ends_with("/worker.js"));
         r.javascript().into_iter().any(by_worker)
     }),
+    ("javascript.local_workers", |r| {
+        r.javascript().iter().any(|c| c.script_url.as_deref().is_some_and(|u| u.starts_with("blob:")))
+    }),
     ("navigations", |r| navigations(r, |_| true)),
     ("navigations.window_sizes", |r| navigations(r, |n| n.window_width.is_some())),
     ("cookies.changes", |r| cookies(r, |c| c.source == "change")),
 ];
 
-/// What the page does not provoke: that takes a server of HTTP/3, or settings of their own.
-const NOT_PROVOKED: &[&str] =
-    &["http.webtransport", "http.streamed_post_bodies", "http.whole_callstacks", "javascript.callstacks"];
+/// What the page does not provoke: that takes a server of HTTP/3, a host that is not this machine, or settings of their own.
+const NOT_PROVOKED: &[&str] = &[
+    "http.webtransport",
+    "http.streamed_post_bodies",
+    "http.whole_callstacks",
+    "javascript.callstacks",
+    "javascript.insecure_workers",
+];
 
 /// M01: each state is what a real visit shows, and no group is left out.
 #[tokio::test(flavor = "multi_thread")]

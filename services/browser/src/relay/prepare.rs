@@ -157,7 +157,8 @@ pub fn prepare_extension(
         let written = match name.as_ref() {
             MANIFEST if config.capture == Capture::Exported => exporting(&from, &contents)?,
             BACKGROUND => {
-                let prefix = if config.workers && config.javascript { Some(prefix(source, config)?) } else { None };
+                let prefix =
+                    if config.workers && config.javascript { Some(prefix(source, config)?) } else { None };
                 inlined(&from, contents, &background(config, prefix))?
             }
             name if INLINED.contains(&name) => inlined(&from, contents, &content(name, config))?,

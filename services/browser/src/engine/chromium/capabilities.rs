@@ -78,7 +78,13 @@ const DNS: &[&str] = &["dns.used_addresses", "dns.errors"];
 
 /// Told by the extension.
 const COOKIES: &[&str] = &["cookies.script"];
-const JAVASCRIPT: &[&str] = &["javascript.calls", "javascript.callstacks", "javascript.workers"];
+const JAVASCRIPT: &[&str] = &[
+    "javascript.calls",
+    "javascript.callstacks",
+    "javascript.workers",
+    "javascript.local_workers",
+    "javascript.insecure_workers",
+];
 const NAVIGATIONS: &[&str] = &["navigations", "navigations.window_sizes"];
 
 /// Field group -> observed, unsupported, off or lost.

@@ -78,9 +78,14 @@ impl Chromium {
             ..ChromiumOptions::default()
         };
         let prepared = match (&spec.extension, &self.extension) {
-            (Some(scripts), Ok(source)) => {
-                Some(Prepared::new(source, self.run_dir.path(), scripts, Capture::Wrapped, false, self.testing))
-            }
+            (Some(scripts), Ok(source)) => Some(Prepared::new(
+                source,
+                self.run_dir.path(),
+                scripts,
+                Capture::Wrapped,
+                false,
+                self.testing,
+            )),
             _ => None,
         };
         let prepared = async {

@@ -15,7 +15,10 @@ const JAVASCRIPT: &[&str] = &["javascript.calls", "javascript.callstacks", "java
 const NAVIGATIONS: &[&str] = &["navigations", "navigations.window_sizes"];
 
 pub const UNSUPPORTED: &Unsupported = &[
-    ("javascript.local_workers", "the scripts of blob: and data: workers are no requests that an extension could change"),
+    (
+        "javascript.local_workers",
+        "the scripts of blob: and data: workers are no requests that an extension could change",
+    ),
     (
         "javascript.insecure_workers",
         "on http: a request does not say that it is for a worker, but for hosts of this machine",
