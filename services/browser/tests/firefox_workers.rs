@@ -178,7 +178,7 @@ fn assert_sound(seen: &Seen) {
     let Seen { calls, truncations, said, end, .. } = seen;
     let expected = json!({
         "dedicated.js": [
-            "userAgent", "hardwareConcurrency", "onLine", "language", "userAgent", "window.performance.mark", "languages",
+            "userAgent", "hardwareConcurrency", "onLine", "language", "window.performance.mark", "languages",
         ],
         "nested.js": ["product"],
         "module.js": ["appVersion", "appCodeName"],

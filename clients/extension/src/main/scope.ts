@@ -4,12 +4,14 @@ import type { Target } from "../config";
 import { install, noConstructors, settleConstructors } from "./install";
 import { Planner } from "./plan";
 import type { Plan } from "./plan";
-import { descriptorOf, hasOwn, isWellFormed, microtask, reflectDefine, safeWeakMap, slice, stringify } from "./primordials";
-import type { Native } from "./primitive";
+import {
+  descriptorOf, hasOwn, isWellFormed, microtask, prototypeOf, reflectApply, reflectDefine, safeWeakMap, slice, stringify,
+} from "./primordials";
+import type { Apply, Native } from "./primitive";
 import { toStringProxy } from "./proxies";
 import { emptyRaw, encode, microseconds } from "./raw";
-import { Shared } from "./shared";
-import type { RecordSink } from "./shared";
+import { Shared, put } from "./shared";
+import type { RecordSink, Recorded } from "./shared";
 import { Uses } from "./uses";
 import { wrapped } from "./wrapped";
 
@@ -123,10 +125,38 @@ export class ScopeSink implements RecordSink {
   }
 }
 
+/** `self.close` ends the ways out of a worker at once: it is done at the end of the running job, after what is recorded till then. */
+const deferClose = (realm: Recorded<ScopeSink>): void => {
+  let owner: object | null = globalThis;
+  while (owner !== null && !hasOwn(owner, "close")) owner = prototypeOf(owner) as object | null;
+  const descriptor = owner === null ? undefined : descriptorOf(owner, "close");
+  if (owner === null || descriptor === undefined || !hasOwn(descriptor, "value")) return;
+  const close: Apply = (target, self, args) => {
+    if (self !== undefined && self !== null && self !== globalThis) return reflectApply(target, self, args);
+    void microtask(() => {
+      realm.sink.flush();
+      reflectApply(target, globalThis, []);
+    });
+    return undefined;
+  };
+  const { writable, enumerable } = descriptor;
+  const value = realm.primitive.pass(realm, descriptor.value as Native, close);
+  put(realm, owner, "close", descriptor, { __proto__: null, value, writable, enumerable, configurable: true } as PropertyDescriptor);
+};
+
+export interface Scope {
+  readonly targets: readonly Target[];
+  readonly limit: number;
+  readonly sink: ScopeSink;
+  /** Records cannot leave a worker once it has closed itself. */
+  readonly closes: boolean;
+}
+
 /** Hooks what there is of the targets; the function hooks what there is more by the time it is called. */
-export const hookScope = (targets: readonly Target[], limit: number, sink: ScopeSink): (() => void) => {
+export const hookScope = ({ targets, limit, sink, closes }: Scope): (() => void) => {
   const shared = new Shared("", limit);
-  const realm = { sink, global: globalThis, primitive: wrapped(shared.originals), before: null };
+  const realm: Recorded<ScopeSink> = { sink, global: globalThis, primitive: wrapped(shared.originals), before: null };
+  if (closes) deferClose(realm);
   const prototype = Function.prototype;
   const toString = descriptorOf(prototype, "toString");
   if (toString !== undefined && hasOwn(toString, "value")) {
