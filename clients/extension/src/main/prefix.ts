@@ -109,5 +109,5 @@ addListener(globalThis, ONCE, (event: Event) => {
   preventDefault(event);
 }, true);
 const wire = new Wire();
-hookScope({ targets, limit, sink: wire.sink, closes: true });
+hookScope({ targets, limit, sink: wire.sink, ends: true });
 wire.hello();

@@ -125,12 +125,30 @@ export class ScopeSink implements RecordSink {
   }
 }
 
-/** `self.close` ends the ways out of a worker at once: it is done at the end of the running job, after what is recorded till then. */
-const deferClose = (realm: Recorded<ScopeSink>): void => {
+/** A method of the worker's own global; `during` does what it does. */
+const replace = (realm: Recorded<ScopeSink>, name: string, during: Apply): void => {
   let owner: object | null = globalThis;
-  while (owner !== null && !hasOwn(owner, "close")) owner = prototypeOf(owner) as object | null;
-  const descriptor = owner === null ? undefined : descriptorOf(owner, "close");
+  while (owner !== null && !hasOwn(owner, name)) owner = prototypeOf(owner) as object | null;
+  const descriptor = owner === null ? undefined : descriptorOf(owner, name);
   if (owner === null || descriptor === undefined || !hasOwn(descriptor, "value")) return;
+  const { writable, enumerable } = descriptor;
+  const value = realm.primitive.pass(realm, descriptor.value as Native, during);
+  put(realm, owner, name, descriptor, { __proto__: null, value, writable, enumerable, configurable: true } as PropertyDescriptor);
+};
+
+/**
+ * What a worker has recorded leaves before a message by which the page could learn that it may be terminated; and before
+ * it closes itself, which is done at the end of the running job, as nothing leaves it afterwards.
+ */
+const endWell = (realm: Recorded<ScopeSink>): void => {
+  const post: Apply = (target, self, args) => {
+    realm.sink.flush();
+    try {
+      return reflectApply(target, self, args);
+    } catch (error) {
+      throw realm.primitive.thrown(error, post);
+    }
+  };
   const close: Apply = (target, self, args) => {
     if (self !== undefined && self !== null && self !== globalThis) return reflectApply(target, self, args);
     void microtask(() => {
@@ -139,24 +157,23 @@ const deferClose = (realm: Recorded<ScopeSink>): void => {
     });
     return undefined;
   };
-  const { writable, enumerable } = descriptor;
-  const value = realm.primitive.pass(realm, descriptor.value as Native, close);
-  put(realm, owner, "close", descriptor, { __proto__: null, value, writable, enumerable, configurable: true } as PropertyDescriptor);
+  replace(realm, "postMessage", post);
+  replace(realm, "close", close);
 };
 
 export interface Scope {
   readonly targets: readonly Target[];
   readonly limit: number;
   readonly sink: ScopeSink;
-  /** Records cannot leave a worker once it has closed itself. */
-  readonly closes: boolean;
+  /** Records cannot leave a worker once it has ended. */
+  readonly ends: boolean;
 }
 
 /** Hooks what there is of the targets; the function hooks what there is more by the time it is called. */
-export const hookScope = ({ targets, limit, sink, closes }: Scope): (() => void) => {
+export const hookScope = ({ targets, limit, sink, ends }: Scope): (() => void) => {
   const shared = new Shared("", limit);
   const realm: Recorded<ScopeSink> = { sink, global: globalThis, primitive: wrapped(shared.originals), before: null };
-  if (closes) deferClose(realm);
+  if (ends) endWell(realm);
   const prototype = Function.prototype;
   const toString = descriptorOf(prototype, "toString");
   if (toString !== undefined && hasOwn(toString, "value")) {
