@@ -36,6 +36,27 @@ navigator.serviceWorker.register("/service.js").then(() => navigator.serviceWork
   .then(({ active }) => active.postMessage("hello"));
 </script>"#;
 
+/// Left once its service worker is there.
+const FIRST: &str = r#"<!doctype html><link rel=icon href="data:,"><script async src="/stay.js"></script><script>
+navigator.serviceWorker.register("/through.js").then(() => navigator.serviceWorker.ready)
+  .then(() => fetch("/left", { method: "POST" }));
+</script>"#;
+
+/// Its requests, and its worker's script, go by the service worker that the page before it left.
+const SECOND: &str = r#"<!doctype html><link rel=icon href="data:,"><script async src="/wait.js"></script><script>
+const message = (target) => new Promise((end) => { target.onmessage = ({ data }) => end(data); });
+(async () => {
+  const controlled = navigator.serviceWorker.controller !== null;
+  const registration = await navigator.serviceWorker.ready;
+  await registration.update();
+  const same = registration.installing === null && registration.waiting === null;
+  registration.active.postMessage("hello");
+  await message(navigator.serviceWorker);
+  const strict = await message(new Worker("/strict.js"));
+  await fetch("/done", { method: "POST", body: JSON.stringify({ controlled, same, strict }) });
+})();
+</script>"#;
+
 const DEDICATED: &str = r#"navigator.userAgent;
 function flood() { for (let i = 0; i < 5000; i++) navigator.hardwareConcurrency; }
 flood();
@@ -70,6 +91,12 @@ const STRICT: &str = "/* a */ 'use strict'; navigator.platform; postMessage((fun
 const FILES: &[(&str, &str)] = &[
     ("/", PAGE),
     ("/dedicated.js", DEDICATED),
+    ("/first", FIRST),
+    ("/second", SECOND),
+    (
+        "/through.js",
+        "onfetch = () => {}; onmessage = ({ source }) => { navigator.language; source.postMessage(1); };",
+    ),
     ("/imported.js", "navigator.onLine;"),
     ("/nested.js", "navigator.product; postMessage(1);"),
     ("/module.js", "import '/part.js'; navigator.appCodeName; postMessage(this === undefined);"),
@@ -87,19 +114,21 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 async fn serve() -> Pages {
-    let (over, gate) = watch::channel(false);
+    let ((over, gate), (left, stay)) = (watch::channel(false), watch::channel(false));
     let answer = move |asked: &Asked, _| match asked.path.as_str() {
-        "/done" => {
-            over.send_replace(true);
+        path @ ("/done" | "/left") => {
+            (if path == "/done" { &over } else { &left }).send_replace(true);
             Some(reply("text/plain", ""))
         }
-        "/wait.js" => Some(reply("text/javascript", "").once(&gate)),
+        path @ ("/wait.js" | "/stay.js") => {
+            Some(reply("text/javascript", "").once(if path == "/wait.js" { &gate } else { &stay }))
+        }
         "/moved.js" => Some(reply("", "").status("302 Found").header("Location", "/target.js")),
         path => {
             let kind = if path.ends_with(".js") { "text/javascript" } else { "text/html" };
             let (_, body) = FILES.iter().find(|(at, _)| *at == path)?;
             // The workers may ask for nothing; but for one that asks for its own script.
-            let policy = if path == "/attack.js" || path == "/" { "'self'" } else { "'none'" };
+            let policy = if path == "/attack.js" || !path.ends_with(".js") { "'self'" } else { "'none'" };
             let csp = format!("connect-src {policy}; script-src 'self' 'unsafe-inline' 'unsafe-eval'");
             Some(reply(kind, *body).header("Content-Security-Policy", &csp))
         }
@@ -115,7 +144,7 @@ struct Seen {
     end: Duration,
 }
 
-async fn visit(instruments: &Instruments, capture: FirefoxCapture) -> Seen {
+async fn visit(paths: &[&str], instruments: &Instruments, capture: FirefoxCapture) -> Seen {
     let pages = serve().await;
     let spec = BrowserSpec { kind: BrowserKind::Firefox.into(), ..BrowserSpec::default() };
     let scripts = Scripts::of_kind(BrowserKind::Firefox, instruments);
@@ -124,8 +153,10 @@ async fn visit(instruments: &Instruments, capture: FirefoxCapture) -> Seen {
         assert_eq!(rig.browser.facts().capabilities[&format!("javascript.{group}")], state);
     }
     let mut running = rig.open(instruments).await;
-    let report = running.get(&pages.url("/")).await;
-    assert_eq!(report.status, CommandStatus::Ok, "{report:?}");
+    for path in paths {
+        let report = running.get(&pages.url(path)).await;
+        assert_eq!(report.status, CommandStatus::Ok, "{path}: {report:?}");
+    }
     let before = Instant::now();
     let rows = rig.finish(&mut running).await;
     let end = before.elapsed();
@@ -245,7 +276,7 @@ fn assert_sound(seen: &Seen) {
 /// first statement on, with their bodies as the site sent them.
 #[tokio::test]
 async fn calls_in_workers_are_rows_and_bodies_stay_what_they_were() {
-    let seen = visit(&instruments(true), FirefoxCapture::Wrapped).await;
+    let seen = visit(&["/"], &instruments(true), FirefoxCapture::Wrapped).await;
     assert_sound(&seen);
     let hash = |body: &str| Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     for (path, body) in FILES.iter().filter(|(path, _)| path.ends_with(".js")) {
@@ -261,14 +292,14 @@ async fn calls_in_workers_are_rows_and_bodies_stay_what_they_were() {
 /// M13: the same where the network is not recorded, and in the other capture mode.
 #[tokio::test]
 async fn workers_are_recorded_without_the_network() {
-    assert_sound(&visit(&instruments(false), FirefoxCapture::Exported).await);
+    assert_sound(&visit(&["/"], &instruments(false), FirefoxCapture::Exported).await);
 }
 
 /// I12, M18
 #[tokio::test]
 async fn beyond_the_limit_calls_in_workers_are_counted_exactly() {
     let limited = Instruments { javascript_limit: 100, ..instruments(false) };
-    let Seen { calls, truncations, .. } = visit(&limited, FirefoxCapture::Wrapped).await;
+    let Seen { calls, truncations, .. } = visit(&["/"], &limited, FirefoxCapture::Wrapped).await;
     let flood = |c: &&JavascriptCall| {
         c.symbol == "window.navigator.hardwareConcurrency"
             && c.document_url.as_deref().unwrap().ends_with("/dedicated.js")
@@ -276,4 +307,20 @@ async fn beyond_the_limit_calls_in_workers_are_counted_exactly() {
     assert_eq!(calls.iter().filter(flood).count(), 100);
     let [limit] = &truncations[..] else { panic!("{truncations:?}") };
     assert_eq!((limit.reason.as_str(), limit.dropped_rows, limit.limit_value), ("symbol_limit", 4900, 100));
+}
+
+/// M13, I18: what a service worker does for a later document is heard by that one; the hooks make no new version of it,
+/// and are in the scripts that it lets pass.
+#[tokio::test]
+async fn a_service_worker_is_heard_by_the_next_document() {
+    let Seen { calls, truncations, said, .. } =
+        visit(&["/first", "/second"], &instruments(true), FirefoxCapture::Wrapped).await;
+    assert_eq!(said, json!({ "controlled": true, "same": true, "strict": true }));
+    let of = |worker: &str| {
+        let calls = calls.iter().filter(|c| c.document_url.as_deref().unwrap().ends_with(worker));
+        calls.map(|c| c.symbol.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("/through.js"), ["window.navigator.language"]);
+    assert_eq!(of("/strict.js"), ["window.navigator.platform"; 2]);
+    assert_eq!(truncations, &[]);
 }

@@ -30,10 +30,6 @@ export class Stacks {
     this.#known.clear();
   }
 
-  has(url: string): boolean {
-    return this.#moved.has(plain(url));
-  }
-
   readonly original = (stack: string): string => {
     const known = this.#known.get(stack);
     if (known !== undefined) return known;

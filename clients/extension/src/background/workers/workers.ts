@@ -45,13 +45,15 @@ interface Visited {
   readonly visit: RunningVisit;
   readonly stacks: Stacks;
   readonly channels: Map<string, Channel>;
-  /** Channel by the URL of a script: modules that it imports are of the same worker, and so is a service worker's next life. */
+  /** Channel by a script's kind and URL: modules that it imports are of the same worker, and so is a service worker's next life. */
   readonly byScript: Map<string, Channel>;
 }
 
 const word = (): string => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 const originOf = (url: string | undefined): string | undefined => (url !== undefined && URL.canParse(url) ? new URL(url).origin : undefined);
+
+const keyOf = ({ service }: WorkerRequest, url: string): string => `${service ? "service" : "page"} ${url}`;
 
 /** Whether a document hears the workers of a channel. */
 const isNear = ({ request }: Channel, facts: DocumentFacts): boolean => {
@@ -88,11 +90,13 @@ export class Workers {
    */
   async channel(visit: RunningVisit, request: WorkerRequest): Promise<Channel> {
     const visited = this.#visited(visit);
-    const importer = request.imported ? request.origins.find((url) => visited.byScript.has(url)) : undefined;
-    const known = visited.byScript.get(importer ?? (request.service ? request.url : ""));
+    const importer = request.origins.map((url) => keyOf(request, url)).find((key) => visited.byScript.has(key));
+    const own = keyOf(request, request.url);
+    const same = request.imported ? importer : request.service ? own : undefined;
+    const known = same === undefined ? undefined : visited.byScript.get(same);
     const channel: Channel = known ?? { name: word(), request, workers: new Map(), due: false, heard: false };
     if (visited.channels.size < REMEMBERED) visited.channels.set(channel.name, channel);
-    visited.byScript.set(request.url, channel);
+    visited.byScript.set(own, channel);
     if (!this.#frames.hears(channel.name)) {
       const near = (facts: DocumentFacts): boolean => isNear(channel, facts) && this.#isOf(visit, facts);
       channel.heard ||= await this.#frames.listen(channel.name, near, LISTEN_MS);

@@ -116,6 +116,6 @@ mod tests {
         let gone = of(&Launched { scripts: Some(&scripts), extension: false, proxied: true });
         assert_eq!(gone["navigations"], "lost");
         assert_eq!(gone["dns.errors"], "unsupported");
-        assert_eq!(gone.len(), DEVTOOLS.len() + UNSUPPORTED.len() + DNS.len() + 6);
+        assert_eq!(gone.len(), DEVTOOLS.len() + UNSUPPORTED.len() + DNS.len() + JAVASCRIPT.len() + 3);
     }
 }
