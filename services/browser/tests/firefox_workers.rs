@@ -257,6 +257,10 @@ fn assert_sound(seen: &Seen) {
         column(&second) + STRICT.find("navigator").unwrap(),
         "of the script as it came"
     );
+    for (worker, name) in [("target.js", "appName"), ("module.js", "appVersion"), ("stopped.js", "product")] {
+        let [call] = of(worker, name)[..] else { panic!("{calls:?}") };
+        assert_eq!(column(&site(call)), column(&second), "{call:?}");
+    }
     for dedicated in ["dedicated.js", "nested.js", "module.js"] {
         let call = calls.iter().find(|c| c.document_url.as_deref().unwrap().ends_with(dedicated)).unwrap();
         assert!(

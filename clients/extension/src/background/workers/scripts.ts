@@ -46,6 +46,7 @@ export class WorkerScripts {
     const { workers, capturing } = this.#around;
     const origins = [originUrl, documentUrl].filter((known) => known !== undefined);
     const channel = await workers.channel(visit, { url, origins, tabId, frameId, service: kind === "serviceworker", imported });
+    if (channel === undefined) return;
     const prefix = new Prefix(this.#script.replaceAll(CHANNEL, channel.name), (columns) => workers.written(visit, channel, url, columns));
     if (capturing(requestId, prefix)) return;
     try {

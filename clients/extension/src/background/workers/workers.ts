@@ -5,6 +5,7 @@ import { truncation } from "../calls";
 import type { Calls, Source } from "../calls";
 import type { Frames } from "../frames";
 import type { DocumentFacts } from "../javascript";
+import { NO_VISIT } from "../streams";
 import { Stacks } from "./stacks";
 
 /** How long a worker's script waits for a document that listens to it, in milliseconds; one that comes later asks. */
@@ -42,7 +43,7 @@ export interface Channel {
 }
 
 interface Visited {
-  readonly visit: RunningVisit;
+  readonly visitId: number;
   readonly stacks: Stacks;
   readonly channels: Map<string, Channel>;
   /** Channel by a script's kind and URL: modules that it imports are of the same worker, and so is a service worker's next life. */
@@ -74,34 +75,47 @@ export class Workers {
     this.#calls = calls;
   }
 
-  #visited(visit: RunningVisit): Visited {
-    const known = this.#visits.get(visit.visitId);
+  #visited(visitId: number): Visited {
+    const known = this.#visits.get(visitId);
     if (known !== undefined) return known;
-    const made: Visited = { visit, stacks: new Stacks(), channels: new Map(), byScript: new Map() };
-    this.#visits.set(visit.visitId, made);
+    const made: Visited = { visitId, stacks: new Stacks(), channels: new Map(), byScript: new Map() };
+    this.#visits.set(visitId, made);
     // Those that have ended may still be heard of: late rows are nobody's.
     if (this.#visits.size > VISITS) this.#visits.delete(this.#visits.keys().next().value as number);
     return made;
   }
 
   /**
-   * The channel of the worker that a script is for, once a document listens to it. The script of a service worker has
+   * The channel of the worker that a script is for, once a document listens to it; none: there are too many. The script of a service worker has
    * the same one each time: the browser compares it with what it had before.
    */
-  async channel(visit: RunningVisit, request: WorkerRequest): Promise<Channel> {
-    const visited = this.#visited(visit);
+  async channel(visit: RunningVisit, request: WorkerRequest): Promise<Channel | undefined> {
+    const visited = this.#visited(visit.visitId);
     const importer = request.origins.map((url) => keyOf(request, url)).find((key) => visited.byScript.has(key));
     const own = keyOf(request, request.url);
     const same = request.imported ? importer : request.service ? own : undefined;
     const known = same === undefined ? undefined : visited.byScript.get(same);
-    const channel: Channel = known ?? { name: word(), request, workers: new Map(), due: false, heard: false };
-    if (visited.channels.size < REMEMBERED) visited.channels.set(channel.name, channel);
+    if (known === undefined && visited.channels.size >= REMEMBERED) {
+      this.#say(visit, "worker_not_hooked", request.url, REMEMBERED);
+      return undefined;
+    }
+    const channel = known ?? this.#open(visited, word(), request);
     visited.byScript.set(own, channel);
     if (!this.#frames.hears(channel.name)) {
       const near = (facts: DocumentFacts): boolean => isNear(channel, facts) && this.#isOf(visit, facts);
       channel.heard ||= await this.#frames.listen(channel.name, near, LISTEN_MS);
     }
     return channel;
+  }
+
+  #open({ channels }: Visited, name: string, request: WorkerRequest): Channel {
+    const channel: Channel = { name, request, workers: new Map(), due: false, heard: false };
+    channels.set(name, channel);
+    return channel;
+  }
+
+  #say(visit: RunningVisit, reason: string, url: string, limit: number): void {
+    this.#calls.other({ visit }, Date.now() * 1000, truncation("javascript", undefined, reason, 0, 0, limit, url));
   }
 
   #isOf(visit: RunningVisit, facts: DocumentFacts): boolean {
@@ -112,7 +126,7 @@ export class Workers {
   /** The script goes on with so many columns before it. */
   written(visit: RunningVisit, channel: Channel, url: string, columns: number): void {
     channel.due = true;
-    this.#visited(visit).stacks.note(url, columns);
+    this.#visited(visit.visitId).stacks.note(url, columns);
   }
 
   /** The browser would not let the script be changed. */
@@ -132,9 +146,11 @@ export class Workers {
   /** What a worker said, in a document that listens to it. Two documents may tell the same. */
   heard(facts: DocumentFacts, name: string, message: string): void {
     const owner = this.#attribution.owner(facts.tabId);
-    const visited = [...this.#visits.values()].find(({ channels }) => channels.has(name));
-    const channel = visited?.channels.get(name);
-    if (visited === undefined || channel === undefined) return;
+    // Of a channel that this life of the background did not make the document is all that is known.
+    const visited = [...this.#visits.values()].find(({ channels }) => channels.has(name))
+      ?? this.#visited("visit" in owner ? owner.visit.visitId : NO_VISIT);
+    const { documentUrl: url = "", tabId, frameId } = facts;
+    const channel = visited.channels.get(name) ?? this.#open(visited, name, { url, origins: [], tabId, frameId, service: false, imported: false });
     const line = message.slice(1, message.indexOf("\n"));
     const rest = message.slice(message.indexOf("\n") + 1);
     const [id, serial, first] = line.split(" ") as [string, string | undefined, string | undefined];
@@ -144,13 +160,13 @@ export class Workers {
       worker.prefix = undefined;
     } else if (message[0] === BATCH && !worker.serials.has(Number(serial))) {
       worker.serials.add(Number(serial));
-      this.#calls.batch(worker, this.#ownerOf(visited.visit, owner), Number(first), rest, visited.stacks.original);
+      this.#calls.batch(worker, this.#ownerOf(visited, owner), Number(first), rest, visited.stacks.original);
     }
   }
 
-  #ownerOf(visit: RunningVisit, owner: Owner): Owner {
+  #ownerOf({ visitId }: Visited, owner: Owner): Owner {
     if (!("visit" in owner)) return owner;
-    return owner.visit === visit ? owner : { reason: "visit_ended" };
+    return owner.visit.visitId === visitId ? owner : { reason: "visit_ended" };
   }
 
   /** Shared and service workers are of no one page. */
@@ -171,8 +187,7 @@ export class Workers {
       if (!due) continue;
       const silent = workers.size === 0 && !request.service;
       const reason = silent ? "worker_not_hooked" : this.#frames.hears(name) || request.tabId >= 0 ? undefined : "worker_not_heard";
-      if (reason === undefined) continue;
-      this.#calls.other({ visit }, Date.now() * 1000, truncation("javascript", undefined, reason, 0, 0, 0, request.url));
+      if (reason !== undefined) this.#say(visit, reason, request.url, 0);
     }
   }
 }
