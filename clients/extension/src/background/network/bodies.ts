@@ -100,7 +100,11 @@ export class FilterCapture implements Capture {
 
   #stop(): void {
     this.ended = true;
-    this.#detach();
+    const rest = this.#prefix?.end() ?? [];
+    this.#write(rest);
+    // What is written after the end of a response goes on only when the filter is closed.
+    if (rest.length > 0) this.#filter.close();
+    else this.#detach();
     this.#options.changed();
   }
 

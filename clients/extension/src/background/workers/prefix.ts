@@ -73,6 +73,6 @@ export const writeThrough = (filter: StreamFilter, prefix: Prefix): void => {
   };
   filter.onstop = () => {
     write(prefix.end());
-    filter.disconnect();
+    filter.close();
   };
 };
