@@ -16,6 +16,12 @@ enum Which {
     Both,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Capture {
+    Wrapped,
+    Exported,
+}
+
 /// Visits hostile pages of the fixture site and says, line by line, what they could do against the instruments.
 #[derive(Parser)]
 #[command(version)]
@@ -23,6 +29,9 @@ struct Arguments {
     /// Browsers to run it on
     #[arg(long, value_enum, default_value = "both")]
     browser: Which,
+    /// How Firefox captures calls, where it is not to be the default
+    #[arg(long, value_enum, value_name = "MODE")]
+    firefox_capture: Option<Capture>,
     /// Only this line, as I7
     #[arg(long, value_name = "LINE")]
     line: Option<String>,
@@ -44,7 +53,12 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let browsers = Browsers::start(&world, 2).await;
+    let capture = match arguments.firefox_capture {
+        Some(Capture::Wrapped) => Some(("FIREFOX_CAPTURE", "wrapped")),
+        Some(Capture::Exported) => Some(("FIREFOX_CAPTURE", "exported")),
+        None => None,
+    };
+    let browsers = Browsers::start_with(&world, 2, capture.as_slice()).await;
     let mut columns = Vec::new();
     for (slot, kind) in (0..).zip(kinds) {
         let mut lab = Lab::new(browsers.slot(slot).await, *kind, site.clone(), world.data());

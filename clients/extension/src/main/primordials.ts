@@ -73,6 +73,7 @@ export const relatedTargetOf = uncurry(required(MouseEventOf?.prototype, "relate
 export const viewOf = uncurry(required(UIEventOf?.prototype, "view") as (this: Event) => Window | null);
 export const persistedOf = uncurry(required(globalThis.PageTransitionEvent?.prototype, "persisted") as (this: Event) => boolean);
 export const documentTreeLength = uncurry(required(page, "length") as (this: Window) => number);
+export const closedOf = uncurry(required(page, "closed") as (this: Window) => boolean);
 export const defaultViewOf = uncurry(required(DocumentOf?.prototype, "defaultView") as (this: unknown) => Window | null);
 export const observe = uncurry((MutationObserverOf?.prototype.observe ?? absent) as (this: MutationObserver, node: Node, how: MutationObserverInit) => void);
 export const disconnect = uncurry((MutationObserverOf?.prototype.disconnect ?? absent) as (this: MutationObserver) => void);
