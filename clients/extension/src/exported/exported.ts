@@ -26,7 +26,7 @@ const install = (config: ExportedConfig): void => {
   looks.run = isOpaque;
   const shared = new Shared(config.secret, config.limit);
   const primitive = new Exported(shared.originals);
-  const hooks = new Hooks(shared, config, primitive);
+  const hooks = new Hooks(window, shared, config, primitive);
   const target = new EventTarget();
   take(target);
   const sink = new Sink(shared, window);

@@ -161,10 +161,11 @@ export class Exported implements Primitive {
     const { deep } = home;
     return this.#lend(home, native, slot, (self, args) => {
       try {
+        if (slot.instead !== null) return reflectApply(slot.instead, held(self), list(args));
         // Where the stack ends, the page is to see its own error: a function of its own, which needs more of the stack
         // than ours do, runs first.
         reflectApply(deep, undefined, NONE);
-        return slot.instead === null ? apply(native, held(self), list(args)) : reflectApply(slot.instead, held(self), list(args));
+        return apply(native, held(self), list(args));
       } catch (error) {
         throw told(home, error);
       }

@@ -41,11 +41,12 @@ export class Hooks {
   /** Realms whose Function.prototype.toString is answered for. */
   readonly #masked: WeakMap<object, boolean> = safeWeakMap();
 
-  constructor(shared: Shared, config: MainConfig, primitive: Primitive) {
+  /** `window`: the document's, whose hooks they are. */
+  constructor(window: Window, shared: Shared, config: MainConfig, primitive: Primitive) {
     this.#shared = shared;
     this.#config = config;
     this.#primitive = primitive;
-    shared.adopt = (view, target) => this.#adopt(primitive.held(view), target);
+    shared.offerAdoption(window, (view, target) => this.#adopt(primitive.held(view), target));
   }
 
   /** Hooks a window's realm once; windows of other origins, and those that another document's hooks have, are left alone. */
