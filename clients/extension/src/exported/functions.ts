@@ -186,7 +186,8 @@ export class Exported implements Primitive {
   // source, and whatever they hold, behind a Proxy of the page's.
   #proxy(home: Home, native: Native, apply: Apply, construct: Construct | undefined): Native {
     const { Object: objects } = home;
-    const { Proxy: Proxies } = home.global as Globals;
+    // Not by name: pages replace it.
+    const Proxies = held((seen(home.global) as Globals).Proxy);
     const handler = objects.create(null) as Record<string, Native>;
     const trap = (made: object): Native => exported(home, Object.values(made)[0] as Native, "");
     handler.apply = trap({ apply: (target: Native, self: unknown, args: unknown[]) => apply(held(target), held(self), held(args)) });
