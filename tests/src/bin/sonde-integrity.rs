@@ -16,6 +16,12 @@ enum Which {
     Both,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Chromium {
+    Wrapped,
+    Stealth,
+}
+
 /// Visits hostile pages of the fixture site and says, line by line, what they could do against the instruments.
 #[derive(Parser)]
 #[command(version)]
@@ -23,6 +29,9 @@ struct Arguments {
     /// Browsers to run it on
     #[arg(long, value_enum, default_value = "both")]
     browser: Which,
+    /// How Chromium captures calls
+    #[arg(long, value_enum, default_value = "wrapped")]
+    chromium_capture: Chromium,
     /// Only this line, as I7
     #[arg(long, value_name = "LINE")]
     line: Option<String>,
@@ -44,11 +53,15 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let browsers = Browsers::start(&world, 2).await;
+    let chromium = match arguments.chromium_capture {
+        Chromium::Wrapped => "wrapped",
+        Chromium::Stealth => "stealth",
+    };
+    let browsers = Browsers::start_with(&world, 2, &[("CHROMIUM_CAPTURE", chromium)]).await;
     let mut columns = Vec::new();
     for (slot, kind) in (0..).zip(kinds) {
         let mut lab = Lab::new(browsers.slot(slot).await, *kind, site.clone(), world.data());
-        columns.push(run(&mut lab, arguments.line.as_deref()).await);
+        columns.push(run(&mut lab, &arguments.line.as_deref().into_iter().collect::<Vec<_>>()).await);
     }
     print!("{}", table(&columns));
     let faults: Vec<String> = columns.iter().flat_map(sonde_tests::integrity::Column::faults).collect();

@@ -12,6 +12,9 @@ const MAX_NODES = 2000;
 /** Cut units of the last {@link serializeValue} or {@link serializeArguments}: one thread, read at once. */
 export const cut = { __proto__: null, units: 0 };
 
+/** Objects that are no nodes are not looked into: nothing tells a page's Proxy from them without running its traps. */
+export const care = { __proto__: null, blind: false };
+
 let nodes = 0;
 let length = 0;
 
@@ -68,7 +71,7 @@ const ofObject = (value: object): string => {
   nodes = 0;
   length = 0;
   try {
-    return elementPath(value) ?? ofNested(value, safeList<object>(), 0);
+    return elementPath(value) ?? (care.blind ? "OBJECT" : ofNested(value, safeList<object>(), 0));
   } catch (error) {
     if (isExhausted(error)) throw error;
     return "SERIALIZATION ERROR";
