@@ -13,8 +13,11 @@ const OPAQUE = '"[object Proxy]"';
 /** Cut units of the last {@link serializeValue} or {@link serializeArguments}: one thread, read at once. */
 export const cut = { __proto__: null, units: 0 };
 
-/** What cannot be looked at without running code of the page's: that of a Proxy. Replaced where that can be told. */
-export const looks = { __proto__: null, run: (_value: object): boolean => false };
+/**
+ * What cannot be looked at without running code of the page's: that of a Proxy. `run` is replaced where that can be told;
+ * where it cannot and must not be, `blind` keeps all objects that are no nodes from being looked into.
+ */
+export const looks = { __proto__: null, run: (_value: object): boolean => false, blind: false };
 
 let nodes = 0;
 let length = 0;
@@ -72,7 +75,7 @@ const ofObject = (value: object): string => {
   nodes = 0;
   length = 0;
   try {
-    return elementPath(value) ?? ofNested(value, safeList<object>(), 0);
+    return elementPath(value) ?? (looks.blind ? "OBJECT" : ofNested(value, safeList<object>(), 0));
   } catch (error) {
     if (isExhausted(error)) throw error;
     return "SERIALIZATION ERROR";

@@ -15,8 +15,8 @@ const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
 /// The files that hold it.
 const INLINED: [&str; 4] = ["background.js", "exported.js", "isolated.js", "main.js"];
 const MANIFEST: &str = "manifest.json";
-/// Runs in workers, by the browser-service: not a file of the extension itself.
-const OF_WORKERS: &str = "worker.js";
+/// Run by the browser-service: not files of the extension itself.
+const OURS: [&str; 2] = ["stealth.js", "worker.js"];
 /// Files of one extension.
 const MOST_FILES: usize = 1000;
 
@@ -27,6 +27,8 @@ pub enum Capture {
     Wrapped,
     /// `exported.js` in the isolated world alone: functions that it lends to the page. Firefox only.
     Exported,
+    /// None of them: the browser-service has the engine stop at the functions. Chromium only.
+    Stealth,
 }
 
 impl Capture {
@@ -35,6 +37,17 @@ impl Capture {
         match self {
             Self::Wrapped => "wrapped",
             Self::Exported => "exported",
+            Self::Stealth => "stealth",
+        }
+    }
+
+    /// Its manifest, out of that of the built extension.
+    fn manifest(self, path: &Path, built: Vec<u8>) -> Result<Vec<u8>, PrepareError> {
+        match self {
+            Self::Wrapped => Ok(built),
+            Self::Exported => with_one_script(path, &built, "exported.js"),
+            // Tells where a tab is; of calls it knows nothing.
+            Self::Stealth => with_one_script(path, &built, "isolated.js"),
         }
     }
 
@@ -43,6 +56,7 @@ impl Capture {
         match self {
             Self::Wrapped => &["exported.js"],
             Self::Exported => &["isolated.js", "main.js"],
+            Self::Stealth => &["exported.js", "main.js"],
         }
     }
 }
@@ -143,7 +157,7 @@ pub fn prepare_extension(
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        if name == OF_WORKERS || config.capture.leaves_out().contains(&name.as_ref()) {
+        if OURS.contains(&name.as_ref()) || config.capture.leaves_out().contains(&name.as_ref()) {
             continue;
         }
         let to = target.join(relative);
@@ -151,7 +165,7 @@ pub fn prepare_extension(
             fs::create_dir_all(parent).map_err(at("create", parent))?;
         }
         let written = match name.as_ref() {
-            MANIFEST if config.capture == Capture::Exported => exporting(&from, &contents)?,
+            MANIFEST => config.capture.manifest(&from, contents)?,
             name if INLINED.contains(&name) => inlined(&from, contents, name, config)?,
             _ => contents,
         };
@@ -219,8 +233,8 @@ struct Main<'a> {
     testing: bool,
 }
 
-/// The manifest, with `exported.js` as the one content script.
-fn exporting(path: &Path, manifest: &[u8]) -> Result<Vec<u8>, PrepareError> {
+/// The manifest, with this file as the one content script.
+fn with_one_script(path: &Path, manifest: &[u8], file: &str) -> Result<Vec<u8>, PrepareError> {
     let foreign = |what| PrepareError::Foreign { path: path.to_path_buf(), what };
     let mut manifest: serde_json::Value =
         serde_json::from_slice(manifest).map_err(|_| foreign("it is not JSON"))?;
@@ -229,7 +243,7 @@ fn exporting(path: &Path, manifest: &[u8]) -> Result<Vec<u8>, PrepareError> {
         .into_iter()
         .find(|script| script["world"] == "ISOLATED")
         .ok_or_else(|| foreign("it has no content script in the isolated world"))?;
-    isolated["js"] = serde_json::json!(["exported.js"]);
+    isolated["js"] = serde_json::json!([file]);
     manifest["content_scripts"] = serde_json::json!([isolated]);
     Ok(serde_json::to_vec_pretty(&manifest).expect("a JSON value has a JSON form"))
 }
@@ -256,6 +270,7 @@ fn inlined(
         testing,
         ..
     } = *config;
+    let javascript = javascript && config.capture != Capture::Stealth;
     let secret = config.secret.as_str();
     let json = match name {
         "background.js" => serde_json::to_string(&Background {

@@ -32,6 +32,7 @@ use super::engine::{CALL, Running};
 use super::http::{HttpTracker, JarCookie, snapshot_rows};
 use super::recorder::{Orders, Recorder};
 use super::scripts::{self, ScriptTracker};
+use super::stealth::{self, Stealth, StealthHook, StealthRecorder};
 use super::workers::{self, WorkerRecorder, Workers};
 use crate::attempt::fault;
 use crate::engine::commands;
@@ -64,6 +65,7 @@ pub(super) struct ChromiumVisit {
     traffic: Option<watch::Receiver<Traffic>>,
     recorder: Option<Orders<Tab>>,
     workers: Option<Workers>,
+    stealth: Option<Stealth>,
     /// The recorder's task: it keeps what comes late until the channel of its orders closes.
     recording: Option<JoinHandle>,
     /// What the connection had missed when the visit began.
@@ -143,17 +145,24 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     let answer = call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
     let context = decoded::<ContextCreated>(&answer, "Target.createBrowserContext")?.browser_context_id;
     let hook = browser.worker_hooks.as_ref().filter(|_| instruments.javascript).map(|hooks| hooks.hook());
-    let ours = hook.as_ref().map(|hook| hook.sources().map(|source| scripts::sha256(&source)).into());
+    let stealth = browser.stealth.as_ref().filter(|_| instruments.javascript).map(|source| source.hook());
     let mut recording = recorder::recording(&instruments, max_body_bytes, context.as_str(), browser.proxied);
     if let Some(scripts) = recording.as_mut().and_then(|r| r.scripts.as_mut()) {
-        scripts.ours = ours.unwrap_or_default();
+        let ours = hook.iter().flat_map(workers::Hook::sources).chain([workers::QUESTION.to_owned()]);
+        scripts.ours = ours.map(|source| scripts::sha256(&source)).collect();
+        scripts.secrets = stealth.as_ref().map(StealthHook::secrets).unwrap_or_default();
     }
-    browser.setups.insert(context.clone(), Setup { recording: recording.clone(), workers: hook.clone() });
+    let set_up = Setup { recording: recording.clone(), workers: hook.clone(), stealth: stealth.clone() };
+    browser.setups.insert(context.clone(), set_up);
     let of_visit = || Filter::contexts([context.clone()]);
     let page_events = connection.subscribe(of_visit().methods(warden::METHODS.iter().copied()));
     let recorded_events = recording.is_some().then(|| connection.subscribe_within(of_visit(), QUEUED));
     let workers = hook.map(|hook| {
         let wanted = of_visit().methods(workers::METHODS.iter().copied());
+        (hook, connection.subscribe_within(wanted, QUEUED))
+    });
+    let stealth = stealth.map(|hook| {
+        let wanted = of_visit().methods(stealth::METHODS.iter().copied());
         (hook, connection.subscribe_within(wanted, QUEUED))
     });
     // All at once; their order is that of these lines.
@@ -174,12 +183,15 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     }
     let means = Means { uplink, progress, site_url };
     let mut visit = ChromiumVisit::new(browser.clone(), context, target, session, means);
-    visit.watch(page_events);
+    visit.watch(page_events, stealth.is_some());
     if let Some((recording, events)) = recording.zip(recorded_events) {
         visit.record(recording, events);
     }
     if let Some((hook, events)) = workers {
         visit.record_workers(hook, events);
+    }
+    if let Some((hook, events)) = stealth {
+        visit.record_documents(hook, events);
     }
     visit.cookies = instruments.cookies;
     if let Some(jar) = jar {
@@ -226,6 +238,7 @@ impl ChromiumVisit {
             traffic: None,
             recorder: None,
             workers: None,
+            stealth: None,
             recording: None,
             stats,
             attendance: None,
@@ -242,11 +255,11 @@ impl ChromiumVisit {
         }
     }
 
-    fn watch(&mut self, events: super::cdp::Subscription) {
+    fn watch(&mut self, events: super::cdp::Subscription, served: bool) {
         let state = watch::Sender::new(PageState::default());
         self.state = state.subscribe();
         let connection = self.browser.connection.clone();
-        let warden = Warden { connection, events, main: self.target.clone(), state };
+        let warden = Warden { connection, events, main: self.target.clone(), state, served };
         self._warden = Some(AbortOnDropHandle::new(tokio::spawn(warden.run())));
     }
 
@@ -276,6 +289,9 @@ impl ChromiumVisit {
         if let Some(workers) = &self.workers {
             workers.set_tab(tab_id).await;
         }
+        if let Some(stealth) = &self.stealth {
+            stealth.set_tab(tab_id).await;
+        }
         if let Some(orders) = &self.recorder {
             let tab = Tab { page: self.target.clone(), tab_id, window_id };
             orders.tell(tab).await.map_err(|e| fault::instrument("not_ready", e.to_string()))?;
@@ -294,6 +310,16 @@ impl ChromiumVisit {
             page_url: Box::new(move || state.borrow().url.clone()),
         };
         self.workers = Some(Workers::start(recorder, events, self.context.clone()));
+    }
+
+    fn record_documents(&mut self, hook: StealthHook, events: super::cdp::Subscription) {
+        let recorder = StealthRecorder {
+            connection: self.browser.connection.clone(),
+            hook,
+            uplink: self.uplink.clone(),
+            main: self.target.clone(),
+        };
+        self.stealth = Some(Stealth::start(recorder, events, self.context.clone()));
     }
 
     async fn snapshot(&self, jar: &[JarCookie], cause: &str) -> Result<(), crate::uplink::UplinkError> {
@@ -364,14 +390,17 @@ impl ChromiumVisit {
         if let Some(workers) = self.workers.take() {
             self.progress.detail("waiting for the workers");
             let silent = if self.stuck { SILENT_STUCK } else { HAND_OVER };
-            ending.devtools = Some(workers.finish(silent, deadline).await);
+            ending.also_suspect(workers.finish(silent, deadline).await);
+        }
+        if let Some(stealth) = self.stealth.take() {
+            self.progress.detail("waiting for the documents");
+            let silent = if self.stuck { SILENT_STUCK } else { HAND_OVER };
+            ending.also_suspect(stealth.finish(silent, deadline).await);
         }
         self.record_cuts().await;
         let Some(orders) = &self.recorder else { return ending };
         self.progress.detail("waiting for the network's recorder");
-        let network = self.finish_recorder(orders, deadline).await;
-        let suspects = [ending.devtools.unwrap_or_default(), network];
-        ending.devtools = Some(suspects.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("; "));
+        ending.also_suspect(self.finish_recorder(orders, deadline).await);
         ending
     }
 

@@ -14,8 +14,8 @@ use sonde_runtime::clock::wall_us;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::rows::{WorkerRows, truncation};
-use super::{Hook, batch, is_worker};
+use super::{Hook, is_worker};
+use crate::engine::chromium::calls::{CallRows, batch, truncation};
 use crate::engine::chromium::cdp::{
     CallError, Connection, ContextId, Event, Item, SessionId, SessionInfo, Subscription, TargetId,
 };
@@ -26,8 +26,8 @@ use crate::uplink::{AttemptUplink, UplinkError};
 pub(in crate::engine::chromium) const METHODS: &[&str] =
     &["Runtime.bindingCalled", "Target.attachedToTarget", "Target.detachedFromTarget"];
 
-/// Run in a worker to have its answer.
-pub(super) const QUESTION: &str = "0";
+/// Run in a worker or document to have its answer.
+pub(in crate::engine::chromium) const QUESTION: &str = "0";
 
 /// Workers of one visit that are told apart; beyond that, rows of workers that have ended lose their numbering.
 const WORKERS: usize = 4096;
@@ -78,22 +78,7 @@ impl Workers {
     /// Waits until every worker has handed over what it has, `silent` for each at most, and all of it is recorded.
     /// Says why records may be missing; "" when none are.
     pub async fn finish(&self, silent: Duration, deadline: Instant) -> String {
-        let silent = silent.min(deadline.saturating_duration_since(Instant::now()) / 2);
-        let own = |s: &Arc<SessionInfo>| s.context_id.as_ref() == Some(&self.context) && is_worker(&s.kind);
-        let asked = |session: Arc<SessionInfo>| async move {
-            // Its answer comes after the end of the running task, and so after what that task recorded.
-            let params = json!({"expression": QUESTION, "silent": true});
-            match self.connection.call_raw(Some(&session.id), "Runtime.evaluate", params, silent).await {
-                Ok(_) => None,
-                Err(error) if error.is_session_gone() => None,
-                Err(CallError::Timeout { .. }) => {
-                    Some(format!("a {} did not answer within {silent:?}", session.kind))
-                }
-                Err(error) => Some(format!("a {} could not be asked for its records: {error}", session.kind)),
-            }
-        };
-        let sessions = self.connection.sessions().into_iter().filter(own);
-        let mut suspects: Vec<String> = join_all(sessions.map(asked)).await.into_iter().flatten().collect();
+        let mut suspects = hear(&self.connection, &self.context, is_worker, silent, deadline).await;
         suspects.push(self.orders.finish(deadline, deadline).await);
         suspects.retain(|s| !s.is_empty());
         suspects.dedup();
@@ -101,8 +86,34 @@ impl Workers {
     }
 }
 
+/// Asks every session of these kinds, so that all they had to say has been said; who did not answer.
+pub(in crate::engine::chromium) async fn hear(
+    connection: &Connection,
+    context: &ContextId,
+    kinds: fn(&str) -> bool,
+    silent: Duration,
+    deadline: Instant,
+) -> Vec<String> {
+    let silent = silent.min(deadline.saturating_duration_since(Instant::now()) / 2);
+    let own = |s: &Arc<SessionInfo>| s.context_id.as_ref() == Some(context) && kinds(&s.kind);
+    let asked = |session: Arc<SessionInfo>| async move {
+        // Its answer comes after the end of the running task, and so after what that task recorded.
+        let params = json!({"expression": QUESTION, "silent": true});
+        match connection.call_raw(Some(&session.id), "Runtime.evaluate", params, silent).await {
+            Ok(_) => None,
+            Err(error) if error.is_session_gone() => None,
+            Err(CallError::Timeout { .. }) => {
+                Some(format!("a {} did not answer within {silent:?}", session.kind))
+            }
+            Err(error) => Some(format!("a {} did not answer: {error}", session.kind)),
+        }
+    };
+    let sessions = connection.sessions().into_iter().filter(own);
+    join_all(sessions.map(asked)).await.into_iter().flatten().collect()
+}
+
 struct Worker {
-    rows: WorkerRows,
+    rows: CallRows,
     /// It waited for its hooks, and nothing came of them yet.
     unheard: bool,
 }
@@ -213,7 +224,7 @@ impl Calls {
                 &*session.kind == "worker" && of_page(&recorder.connection, session, &recorder.main);
             let page = of_main.then(|| (recorder.page_url)());
             let tab_id = if of_main { tab_id } else { -1 };
-            let rows = WorkerRows::new(session.url.to_string(), page, tab_id, recorder.hook.0.limit);
+            let rows = CallRows::new(session.url.to_string(), page, tab_id, recorder.hook.0.limit);
             Worker { rows, unheard: false }
         })
     }

@@ -1,6 +1,6 @@
+use super::CallRows;
 use super::batch::{Call, decode};
 use super::call_site::{call_site, call_stack};
-use super::rows::WorkerRows;
 use sonde_proto::record::v1::record::Row;
 
 /// M13
@@ -67,7 +67,7 @@ fn call_sites_are_read_as_the_extension_reads_them() {
 /// I12, M18
 #[test]
 fn calls_are_numbered_and_cuts_and_limits_are_told() {
-    let mut worker = WorkerRows::new("http://a/w.js".to_owned(), None, -1, 10);
+    let mut worker = CallRows::new("http://a/w.js".to_owned(), None, -1, 10);
     let call = Call {
         symbol: "window.navigator.vendor".to_owned(),
         operation: 1,

@@ -1,0 +1,10 @@
+//! Records of calls as our scripts in workers and documents hand them to DevTools, and their rows.
+
+pub mod batch;
+mod call_site;
+mod rows;
+
+pub use rows::{CallRows, truncation};
+
+#[cfg(test)]
+mod tests;
