@@ -82,13 +82,20 @@ fn calls_are_numbered_and_cuts_and_limits_are_told() {
         call.clone(),
         Call { cut: 7, ..call.clone() },
         Call { operation: 12, cut: 3, ..call.clone() },
-        Call { operation: 10, ..call },
+        Call { operation: 10, value: None, ..call },
     ];
     let rows: Vec<_> = rows.into_iter().flat_map(|call| worker.rows(call)).map(|(_, row)| row).collect();
-    let [Row::Javascript(a), Row::Javascript(b), Row::Truncation(cut), Row::Truncation(limit)] = &rows[..]
+    let [
+        Row::Javascript(a),
+        Row::Javascript(b),
+        Row::Truncation(cut),
+        Row::Truncation(limit),
+        Row::Truncation(missing),
+    ] = &rows[..]
     else {
         panic!("{rows:?}");
     };
+    assert_eq!((missing.reason.as_str(), missing.dropped_rows), ("target_missing", 0));
     assert_eq!((a.page_scoped_event_ordinal, b.page_scoped_event_ordinal), (0, 1));
     assert_eq!((cut.reason.as_str(), cut.dropped_bytes), ("value_cap", 7));
     assert_eq!((limit.reason.as_str(), limit.dropped_rows, limit.limit_value), ("symbol_limit", 3, 10));
