@@ -2,8 +2,10 @@
 
 pub mod batch;
 mod call_site;
+mod callers;
 mod rows;
 
+pub use callers::{Callers, QUESTION, Tab};
 pub use rows::{CallRows, truncation};
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use super::cdp::{RawCommand, SessionInfo, TargetId};
 use super::inlined::{Inlined, InlinedError, word};
 use super::scripts::{self, Secrets, sha256};
 use crate::engine::Scripts;
-pub(super) use recorder::{METHODS, Stealth, StealthRecorder};
+pub(super) use recorder::{METHODS, StealthRecorder};
 
 const FILE: &str = "stealth.js";
 /// Functions of one document that are stopped at: each slows every document's start.

@@ -163,8 +163,7 @@ impl<'a> Pause<'a> {
         Ok(found.result.into_iter().filter_map(known).collect())
     }
 
-    /// Puts breakpoints on the functions that have none, and has the engine look for functions of new realms that
-    /// share the code of one that has. Returns those that have one, and why others have not.
+    /// Puts breakpoints on the functions that have none. Returns those that have one, and why others have not.
     async fn arm(
         &self,
         number: u32,

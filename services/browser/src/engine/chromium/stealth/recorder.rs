@@ -2,25 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Deserialize;
 use sonde_proto::StreamId;
 use sonde_proto::record::v1::record::Row;
 use sonde_runtime::clock::wall_us;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::pause::{Connected, Pause, PauseError, Paused};
 use super::{StealthHook, is_document};
-use crate::engine::chromium::calls::{CallRows, batch, truncation};
+use crate::engine::chromium::calls::{CallRows, Callers, Tab, batch, truncation};
 use crate::engine::chromium::cdp::{
     Connection, ContextId, Event, Item, SessionId, SessionInfo, Subscription, TargetId,
 };
 use crate::engine::chromium::http::Frames;
-use crate::engine::chromium::recorder::{Handler, Orders, Recorder, Suspect};
-use crate::engine::chromium::workers::hear;
+use crate::engine::chromium::recorder::{Handler, Recorder, Suspect};
 use crate::uplink::{AttemptUplink, UplinkError};
 
 /// Events that the recorder wants.
@@ -42,9 +38,6 @@ const BLANK: &str = "about:blank";
 /// Functions that no breakpoint could be put on, named.
 const REFUSED: usize = 100;
 
-/// The tab of the main page.
-struct Tab(i64);
-
 /// What a visit's documents are recorded with.
 pub(in crate::engine::chromium) struct StealthRecorder {
     pub connection: Connection,
@@ -54,19 +47,11 @@ pub(in crate::engine::chromium) struct StealthRecorder {
     pub main: TargetId,
 }
 
-/// A visit's side of its recorder, which ends with it.
-pub(in crate::engine::chromium) struct Stealth {
-    connection: Connection,
-    context: ContextId,
-    orders: Orders<Tab>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Stealth {
-    pub fn start(recorder: StealthRecorder, events: Subscription, context: ContextId) -> Self {
-        let connection = recorder.connection.clone();
+impl StealthRecorder {
+    pub fn start(self, events: Subscription, context: ContextId) -> Callers {
+        let connection = self.connection.clone();
         let documents = Documents {
-            recorder,
+            recorder: self,
             frames: Frames::default(),
             sessions: HashMap::new(),
             serving: JoinSet::new(),
@@ -75,25 +60,7 @@ impl Stealth {
             refused: HashSet::new(),
             suspect: Suspect::default(),
         };
-        let (recorder, orders) = Recorder::new("the documents", events, documents);
-        let task = AbortOnDropHandle::new(tokio::spawn(async move { drop(recorder.run().await) }));
-        Self { connection, context, orders, _task: task }
-    }
-
-    /// Rows of the main page's documents are of this tab.
-    pub async fn set_tab(&self, tab_id: i64) {
-        // A recorder that has ended says so when it is to finish.
-        drop(self.orders.tell(Tab(tab_id)).await);
-    }
-
-    /// Waits until every document has handed over what it has, `silent` for each at most, and all of it is recorded.
-    /// Says why records may be missing; "" when none are.
-    pub async fn finish(&self, silent: Duration, deadline: Instant) -> String {
-        let mut suspects = hear(&self.connection, &self.context, is_document, silent, deadline).await;
-        suspects.push(self.orders.finish(deadline, deadline).await);
-        suspects.retain(|s| !s.is_empty());
-        suspects.dedup();
-        suspects.join("; ")
+        Callers::start(Recorder::new("the documents", events, documents), (connection, context), is_document)
     }
 }
 

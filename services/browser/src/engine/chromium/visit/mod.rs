@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::calls::{Callers, QUESTION};
 use super::cdp::{
     CallError, ContextId, Filter, Limits, PendingCall, RawCommand, RawJson, SessionInfo, Stats, TargetId,
 };
@@ -32,8 +33,8 @@ use super::engine::{CALL, Running};
 use super::http::{HttpTracker, JarCookie, snapshot_rows};
 use super::recorder::{Orders, Recorder};
 use super::scripts::{self, ScriptTracker};
-use super::stealth::{self, Stealth, StealthHook, StealthRecorder};
-use super::workers::{self, WorkerRecorder, Workers};
+use super::stealth::{self, StealthHook, StealthRecorder};
+use super::workers::{self, WorkerRecorder};
 use crate::attempt::fault;
 use crate::engine::commands;
 use crate::engine::extension::Attendance;
@@ -64,8 +65,8 @@ pub(super) struct ChromiumVisit {
     state: watch::Receiver<PageState>,
     traffic: Option<watch::Receiver<Traffic>>,
     recorder: Option<Orders<Tab>>,
-    workers: Option<Workers>,
-    stealth: Option<Stealth>,
+    /// Of workers, or in capture mode `stealth` of documents.
+    callers: Option<Callers>,
     /// The recorder's task: it keeps what comes late until the channel of its orders closes.
     recording: Option<JoinHandle>,
     /// What the connection had missed when the visit began.
@@ -148,7 +149,7 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     let stealth = browser.stealth.as_ref().filter(|_| instruments.javascript).map(|source| source.hook());
     let mut recording = recorder::recording(&instruments, max_body_bytes, context.as_str(), browser.proxied);
     if let Some(scripts) = recording.as_mut().and_then(|r| r.scripts.as_mut()) {
-        let ours = hook.iter().flat_map(workers::Hook::sources).chain([workers::QUESTION.to_owned()]);
+        let ours = hook.iter().flat_map(workers::Hook::sources).chain([QUESTION.to_owned()]);
         scripts.ours = ours.map(|source| scripts::sha256(&source)).collect();
         scripts.secrets = stealth.as_ref().map(StealthHook::secrets).unwrap_or_default();
     }
@@ -237,8 +238,7 @@ impl ChromiumVisit {
             state: watch::channel(PageState::default()).1,
             traffic: None,
             recorder: None,
-            workers: None,
-            stealth: None,
+            callers: None,
             recording: None,
             stats,
             attendance: None,
@@ -286,11 +286,8 @@ impl ChromiumVisit {
         self.progress.detail("waiting for the instruments");
         let silent = |e| fault::instrument("not_ready", format!("the extension was not ready: {e}"));
         let (tab_id, window_id) = attendance.ready(deadline).await.map_err(silent)?;
-        if let Some(workers) = &self.workers {
-            workers.set_tab(tab_id).await;
-        }
-        if let Some(stealth) = &self.stealth {
-            stealth.set_tab(tab_id).await;
+        if let Some(callers) = &self.callers {
+            callers.set_tab(tab_id).await;
         }
         if let Some(orders) = &self.recorder {
             let tab = Tab { page: self.target.clone(), tab_id, window_id };
@@ -309,7 +306,7 @@ impl ChromiumVisit {
             main: self.target.clone(),
             page_url: Box::new(move || state.borrow().url.clone()),
         };
-        self.workers = Some(Workers::start(recorder, events, self.context.clone()));
+        self.callers = Some(recorder.start(events, self.context.clone()));
     }
 
     fn record_documents(&mut self, hook: StealthHook, events: super::cdp::Subscription) {
@@ -319,7 +316,7 @@ impl ChromiumVisit {
             uplink: self.uplink.clone(),
             main: self.target.clone(),
         };
-        self.stealth = Some(Stealth::start(recorder, events, self.context.clone()));
+        self.callers = Some(recorder.start(events, self.context.clone()));
     }
 
     async fn snapshot(&self, jar: &[JarCookie], cause: &str) -> Result<(), crate::uplink::UplinkError> {
@@ -387,15 +384,10 @@ impl ChromiumVisit {
                 false => ending.incomplete_reason = "crashed".to_owned(),
             }
         }
-        if let Some(workers) = self.workers.take() {
-            self.progress.detail("waiting for the workers");
+        if let Some(callers) = self.callers.take() {
+            self.progress.detail(format!("waiting for {}", callers.of()));
             let silent = if self.stuck { SILENT_STUCK } else { HAND_OVER };
-            ending.also_suspect(workers.finish(silent, deadline).await);
-        }
-        if let Some(stealth) = self.stealth.take() {
-            self.progress.detail("waiting for the documents");
-            let silent = if self.stuck { SILENT_STUCK } else { HAND_OVER };
-            ending.also_suspect(stealth.finish(silent, deadline).await);
+            ending.also_suspect(callers.finish(silent, deadline).await);
         }
         self.record_cuts().await;
         let Some(orders) = &self.recorder else { return ending };

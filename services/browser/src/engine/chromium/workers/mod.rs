@@ -18,7 +18,7 @@ use sonde_proto::js_settings::JsSettings;
 use super::cdp::{RawCommand, SessionInfo, TargetId};
 use super::inlined::{Inlined, InlinedError, word};
 use crate::engine::Scripts;
-pub(super) use recorder::{METHODS, QUESTION, WorkerRecorder, Workers, hear};
+pub(super) use recorder::{METHODS, WorkerRecorder};
 
 const FILE: &str = "worker.js";
 /// Workers of a visit whose hooks are remembered.
