@@ -41,7 +41,7 @@ fn a_gap_and_a_restarted_background_make_the_end_suspect() {
     state.place(first, &batch(0, 2));
     let (second, _down) = connected(&mut state, "b");
     state.place(second, &batch(5, 1));
-    let serial = state.begin_flush(7, 100).unwrap();
+    let serial = state.begin_flush(7, 100, Vec::new()).unwrap();
     assert_eq!(state.flushed(7, serial).unwrap(), None);
     state.answer(
         second,

@@ -10,12 +10,13 @@ mod page;
 mod picture;
 mod recorder;
 mod setups;
+mod stop;
 mod warden;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
 use sonde_proto::StreamId;
@@ -344,37 +345,15 @@ impl ChromiumVisit {
         }
     }
 
-    /// From here on the page's requests do not leave the browser: what it still would ask for (its icon, a last
-    /// beacon) would reach the site and no recorder. A session that has taken this has told of all it asked for before.
-    async fn cut_network(&self, time: Duration) {
-        let connection = &self.browser.connection;
-        let own = |session: &Arc<SessionInfo>| session.context_id.as_ref() == Some(&self.context);
-        let cut = |session: Arc<SessionInfo>| async move {
-            let params = json!({"urlPatterns": [{"urlPattern": "*://*:*/*", "block": true}]});
-            if let Err(error) =
-                connection.call_raw(Some(&session.id), "Network.setBlockedURLs", params, time).await
-            {
-                tracing::debug!(%error, kind = %session.kind, "a session's network could not be cut off");
-            }
-        };
-        join_all(connection.sessions().into_iter().filter(own).map(cut)).await;
-    }
-
     async fn finish_once(&mut self, deadline: Instant) -> Ending {
         let mut ending = Ending::default();
-        if self.recorder.is_some() || self.attendance.is_some() {
-            self.tell_page("Page.stopLoading");
-        }
-        if self.recorder.is_some() {
-            self.progress.detail("cutting the network off");
-            self.cut_network(if self.stuck { SILENT_STUCK } else { SILENT }).await;
-        }
+        let bare_documents = self.stop_pages(if self.stuck { SILENT_STUCK } else { SILENT }).await;
         if let Some(attendance) = &self.attendance {
             let alive = self.browser.connection.close_reason().is_none();
             self.progress.detail("waiting for the extension");
             let frames = if self.stuck { SILENT_STUCK } else { HAND_OVER };
             match alive {
-                true => match attendance.flush(frames, deadline).await {
+                true => match attendance.flush(frames, bare_documents, deadline).await {
                     Ok(flushed) => {
                         ending.failure = flushed.failure();
                         ending.sessions = flushed.claims;

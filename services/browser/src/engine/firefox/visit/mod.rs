@@ -217,7 +217,7 @@ impl FirefoxVisit {
             self.progress.detail("waiting for the extension");
             let frames = if self.stuck { HAND_OVER_STUCK } else { HAND_OVER };
             match alive {
-                true => match attendance.flush(frames, deadline).await {
+                true => match attendance.flush(frames, Vec::new(), deadline).await {
                     Ok(flushed) => {
                         ending.failure = flushed.failure();
                         ending.sessions = flushed.claims;
