@@ -22,7 +22,7 @@ const HELD = 4096;
 /** The most documents whose recorders are waited for. */
 const EXPECTED = 4096;
 
-/** How long recorders of documents that were replaced or stopped at once are waited for, in milliseconds. */
+/** How long recorders of documents that were replaced at once are waited for, in milliseconds. */
 const REPLACED_MS = 500;
 
 /** A document that was committed and whose recorders have not shown up. */
@@ -32,7 +32,7 @@ interface Expected {
   readonly url: string;
   /** It was read to its end, so that it had recorders. */
   parsed: boolean;
-  /** Another took its place, or it was stopped, perhaps before it had any. */
+  /** Another took its place, perhaps before it had any. */
   replaced: boolean;
 }
 
@@ -293,7 +293,7 @@ export class Frames {
     // The answer of the browser comes after the events before it: from here on every document that it has committed
     // is known, and its recorders may be on their way.
     await chrome.storage.session.get("sonde.alive");
-    for (const [, of] of this.#missing(visit)) if (bare.includes(of.url)) of.replaced = true;
+    for (const [documentId, { url }] of this.#missing(visit)) if (bare.includes(url)) this.#expected.delete(documentId);
     await Promise.all([
       this.#all(visit, (of) => !passing(of), timeoutMs),
       this.#all(visit, passing, Math.min(REPLACED_MS, timeoutMs)),
