@@ -39,7 +39,7 @@ if (process.argv.includes("--tests")) {
   const { version } = JSON.parse(await readFile(`${here}package.json`, "utf8"));
   await rm(`${here}dist`, { recursive: true, force: true });
   await mkdir(`${here}dist`);
-  const entries = { main: "src/main/main.ts", worker: "src/main/worker.ts", isolated: "src/isolated.ts", exported: "src/exported/exported.ts", background: "src/background/background.ts" };
+  const entries = { main: "src/main/main.ts", worker: "src/main/worker.ts", stealth: "src/main/stealth.ts", isolated: "src/isolated.ts", exported: "src/exported/exported.ts", background: "src/background/background.ts" };
   await build({ ...shared, entryPoints: entries, outdir: "dist", format: "iife", platform: "browser" });
   await writeFile(`${here}dist/prefix.js`, oneLine(await prefix()));
   await writeFile(`${here}dist/manifest.json`, `${JSON.stringify(manifest(version), null, 2)}\n`);

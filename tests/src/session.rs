@@ -33,6 +33,11 @@ pub struct Browsers {
 impl Browsers {
     /// Starts them with so many slots and waits until they answer.
     pub async fn start(world: &World, slots: u32) -> Self {
+        Self::start_with(world, slots, &[]).await
+    }
+
+    /// The same with more settings of the browser-service, as `("FIREFOX_CAPTURE", "exported")`.
+    pub async fn start_with(world: &World, slots: u32, settings: &[(&str, &str)]) -> Self {
         let socket = |name: &str| Endpoint::Unix(world.path().join(name));
         let (storage_at, browser_at) = (socket("storage.sock"), socket("browser.sock"));
         let own = |section: &str, values: &[(&str, String)]| -> Vec<(String, String)> {
@@ -49,17 +54,13 @@ impl Browsers {
                 &[("LISTEN", storage_at.to_string()), ("DATA_DIR", world.data().display().to_string())],
             ),
         );
-        let service = start(
-            "sonde-browser",
-            own(
-                "BROWSER",
-                &[
-                    ("LISTEN", browser_at.to_string()),
-                    ("STORAGE", storage_at.to_string()),
-                    ("SLOTS", slots.to_string()),
-                ],
-            ),
-        );
+        let mut values = vec![
+            ("LISTEN", browser_at.to_string()),
+            ("STORAGE", storage_at.to_string()),
+            ("SLOTS", slots.to_string()),
+        ];
+        values.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
+        let service = start("sonde-browser", own("BROWSER", &values));
         let channel = connect(&browser_at, &Inproc::new()).expect("the path fits a socket");
         let end = Instant::now() + SOON;
         loop {

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use sonde_proto::browser::v1::BrowserEventKind;
 use sonde_proto::browser::v1::session_response::Message as Told;
 use sonde_proto::visit::v1::command::Step;
-use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, CommandStatus, GetCommand, Outcome};
+use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, Command, CommandStatus, GetCommand, Outcome};
 use sonde_site::{Site, SiteOptions, page};
 use sonde_tests::checker::{Expectation, check};
 use sonde_tests::session::{Browsers, all_instruments};
@@ -18,6 +18,8 @@ use sonde_tests::world::{World, until};
 
 const CRAWL: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(90);
+/// A page that hangs is given up after this.
+const SHORT: prost_types::Duration = prost_types::Duration { seconds: 3, nanos: 0 };
 
 fn get() -> Step {
     Step::Get(GetCommand::default())
@@ -78,6 +80,13 @@ async fn a_slot_changes_browsers_and_outlives_them() {
         let result = slot.visit(&url("javascript", &format!("c{n}")), all_instruments(), vec![get()]).await;
         assert_eq!(result.outcome(), Outcome::Ok, "{browser:?}: {result:#?}");
         assert!(result.seal.unwrap().complete);
+        // Stopped before its first element: no recorder ever runs in it, and none is missed.
+        let bare = site.url(&site.hosts()[0], &format!("/r/hang?mode=document&v=e{n}"));
+        let load = Command { timeout: Some(SHORT), step: Some(get()), ..Command::default() };
+        slot.begin_commands(&bare, all_instruments(), vec![load]).await;
+        let result = slot.ended().await;
+        assert_eq!(result.outcome(), Outcome::Timeout, "{browser:?}: {result:#?}");
+        assert!(result.seal.as_ref().unwrap().complete, "{browser:?}: {result:#?}");
     }
     for victim in ["firefox", "geckodriver"] {
         slot.begin(&url("hang", victim), all_instruments(), vec![get()]).await;

@@ -188,6 +188,11 @@ async fn hostile_pages_do_not_hang_a_visit() {
     let result = rig.visit_within(&hang, vec![get()]).await;
     assert_eq!(result.outcome(), Outcome::Timeout, "{result:#?}");
     assert!(rig.count("http_requests", result.visit_id) > 0, "what came is kept");
+    // Stopped before its first element: no recorder ever runs in it, and none is missed.
+    let bare = rig.site.url(&rig.site.hosts()[0], "/r/hang?mode=document&v=e1");
+    let result = rig.visit_within(&bare, vec![get()]).await;
+    assert_eq!(result.outcome(), Outcome::Timeout, "{result:#?}");
+    assert!(result.seal.as_ref().unwrap().complete, "{result:#?}");
     let endless = format!("{}&d=1", rig.page("infinite-loop", "l1"));
     let picture = Step::Screenshot(ScreenshotCommand::default());
     let wait = Step::Sleep(SleepCommand { duration: Some(prost_types::Duration { seconds: 1, nanos: 0 }) });

@@ -95,7 +95,7 @@ pub struct VisitSetup {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub save_content: Vec<String>,
     /// JavaScript APIs to record: a file of JSON, the JSON itself, or the name of a collection
-    /// (collection_fingerprinting, collection_extended); see docs/js-settings.md
+    /// (collection_fingerprinting, collection_extended, collection_stealth); see docs/js-settings.md
     #[arg(long, value_name = "FILE|JSON|NAME")]
     pub js_settings: Option<String>,
     /// Calls recorded of each JavaScript symbol in each document, the rest being counted; 0: all

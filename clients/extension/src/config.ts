@@ -50,6 +50,13 @@ export interface PrefixConfig {
   readonly limit: number;
 }
 
+export interface StealthConfig {
+  readonly targets: readonly Target[];
+  readonly limit: number;
+  /** Functions of one document. */
+  readonly most: number;
+}
+
 export interface IsolatedConfig {
   readonly secret: string;
   /** Tells of requests that the document's policy refused: where no one else does. */

@@ -15,7 +15,7 @@ accessor(MouseEventStub.prototype, "relatedTarget");
 accessor(DocumentStub.prototype, "defaultView");
 accessor(ChannelStub.prototype, "port1", "port2");
 Object.assign(globalThis, {
-  window: Object.defineProperty(new Stub(), "length", { get: () => 0 }),
+  window: Object.defineProperties(new Stub(), { length: { get: () => 0 }, closed: { get: () => false }, parent: { get: () => null } }),
   Node: NodeStub, Element: ElementStub, UIEvent: UIEventStub, MouseEvent: MouseEventStub, Document: DocumentStub,
   MutationObserver: ObserverStub, MessageChannel: ChannelStub,
 });

@@ -59,6 +59,11 @@ pub const COLLECTIONS: &[Collection] = &[
                 permissions, devices, battery, WebRTC, storage, clipboard, timing, network",
         entries: EXTENDED,
     },
+    Collection {
+        name: "collection_stealth",
+        about: "Ours: the fifty functions that tell most, for Chromium's capture mode `stealth`, whose default it is",
+        entries: STEALTH,
+    },
 ];
 
 /// Drawing commands that say nothing of the device.
@@ -95,6 +100,46 @@ const FINGERPRINTING: &[Entry] = &[
     some("window", &["name", "localStorage", "sessionStorage"]),
     DOCUMENT,
     some("window.screen", &["pixelDepth", "colorDepth"]),
+];
+
+const STEALTH: &[Entry] = &[
+    some(
+        "window.navigator",
+        &[
+            "userAgent",
+            "userAgentData",
+            "platform",
+            "vendor",
+            "appName",
+            "product",
+            "language",
+            "languages",
+            "hardwareConcurrency",
+            "deviceMemory",
+            "maxTouchPoints",
+            "webdriver",
+            "plugins",
+            "mimeTypes",
+            "sendBeacon",
+        ],
+    ),
+    some("window.screen", &["width", "height", "colorDepth", "pixelDepth"]),
+    DOCUMENT,
+    some("HTMLCanvasElement", &["toDataURL", "toBlob", "getContext"]),
+    some("CanvasRenderingContext2D", &["getImageData", "measureText", "fillText", "fillStyle", "font"]),
+    some("WebGLRenderingContext", &["getParameter", "getExtension", "getSupportedExtensions"]),
+    some("WebGL2RenderingContext", &["getParameter"]),
+    some("Storage", &["getItem", "setItem", "removeItem", "clear"]),
+    some(
+        "window",
+        &["localStorage", "sessionStorage", "RTCPeerConnection", "OfflineAudioContext", "AudioContext"],
+    ),
+    some("RTCPeerConnection", &["createDataChannel", "createOffer"]),
+    some("BaseAudioContext", &["createOscillator", "createDynamicsCompressor"]),
+    some("OfflineAudioContext", &["startRendering"]),
+    some("AudioBuffer", &["getChannelData"]),
+    some("Permissions", &["query"]),
+    some("MediaDevices", &["enumerateDevices"]),
 ];
 
 /// What a context of WebGL tells of the graphics hardware.

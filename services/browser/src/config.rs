@@ -43,6 +43,8 @@ pub struct Config {
     /// Time for running attempts to end when the service is asked to stop.
     #[serde(with = "sonde_runtime::config::duration")]
     pub drain: Duration,
+    /// How calls of scripts are captured in Chromium; recorded in provenance.
+    pub chromium_capture: ChromiumCapture,
     /// How calls of scripts are captured in Firefox; recorded in provenance.
     pub firefox_capture: FirefoxCapture,
     /// Gives pages `window.instrumentJS`, as OpenWPM's testing mode does. Any page can see and call it: for tests of
@@ -71,6 +73,16 @@ pub enum Prestart {
 pub enum PrestartKind {
     Chromium,
     Firefox,
+}
+
+/// How calls of scripts are captured in Chromium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChromiumCapture {
+    /// By Proxies in the page's world: every function, in documents and workers.
+    Wrapped,
+    /// By breakpoints of the engine on some fifty functions: nothing in a page is replaced.
+    Stealth,
 }
 
 /// How calls of scripts are captured in Firefox.
@@ -109,6 +121,7 @@ impl Default for Config {
             max_visits: 500,
             launch_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(30),
+            chromium_capture: ChromiumCapture::Wrapped,
             firefox_capture: FirefoxCapture::Wrapped,
             testing: false,
             buffer: 32 << 20,

@@ -31,7 +31,7 @@ use tonic::service::Routes;
 use tonic::transport::Channel;
 
 pub use attempt::fault;
-pub use config::{Config, FirefoxCapture, Prestart, PrestartKind, StartError};
+pub use config::{ChromiumCapture, Config, FirefoxCapture, Prestart, PrestartKind, StartError};
 
 use engine::{Engine, LaunchSpec, Scripts};
 use slot::{Fences, Slot};

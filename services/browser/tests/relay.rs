@@ -269,7 +269,7 @@ async fn a_cut_connection_loses_and_doubles_nothing() {
     }
     rig.until(&page, &done("js-flood")).await;
     let deadline = Instant::now() + SOON;
-    early.ends = rig.relay.flush(1, FRAMES, deadline).await.unwrap();
+    early.ends = rig.relay.flush(1, FRAMES, Vec::new(), deadline).await.unwrap();
     while let Ok(batch) = rig.batches.try_recv() {
         early.take(1, batch);
     }

@@ -4,7 +4,7 @@ mod scripted;
 
 use std::{collections::HashMap, time::Duration};
 
-use scripted::{World, add, assert_one_outcome_each, crawl, create, soon, until};
+use scripted::{SOON, World, add, assert_one_outcome_each, crawl, create, soon, until};
 use sonde_coordinator::{Config, Coordinator, StartError};
 use sonde_proto::coordinator::v1::{CrawlSpec, GetVisitRequest, RetryPolicy};
 use tokio_util::sync::CancellationToken;
@@ -54,12 +54,20 @@ async fn a_restarted_service_loses_its_attempts_only() {
     let mut c = world.start().await;
     let made = create(&mut c.client, "a", quick()).await;
     add(&mut c.client, &made.crawl_id, [urls(2, "hang"), urls(20, "ok")].concat(), true).await;
-    for instance in ["two", "three"] {
-        until("both run", async || world.browsers.running() == 2).await;
+    // The first two visits hang; others may come in between while they wait to be run again.
+    let begun = async |times: usize| {
+        until("both run again", async || {
+            let runs = runs_by_visit(&world);
+            [1, 2].iter().all(|visit| runs.get(visit).is_some_and(|n| *n >= times))
+        })
+        .await;
+    };
+    for (times, instance) in [(1, "two"), (2, "three")] {
+        begun(times).await;
         world.browsers.restart(instance);
         world.browsers.cut();
-        until("run again", async || world.browsers.running() == 2).await;
     }
+    begun(3).await;
     world.browsers.release.send_replace(true);
     assert_one_outcome_each(&world, &mut c.client, &made.crawl_id, 22).await;
     {
@@ -116,6 +124,25 @@ async fn running_attempts_are_taken_over_by_the_next_coordinator() {
     assert_one_outcome_each(&world, &mut c.client, &made.crawl_id, 2).await;
     assert_eq!(world.browsers.ran().len(), 2);
     assert!(c.coordinator.drain(Duration::from_secs(5)).await, "nothing runs");
+    c.coordinator.close().await;
+}
+
+/// A drained coordinator leaves no outcome behind that storage would have taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_until_storage_has_the_outcomes() {
+    let world = World::new(2).await;
+    let mut c = world.start().await;
+    let made = create(&mut c.client, "a", quick()).await;
+    add(&mut c.client, &made.crawl_id, urls(2, "hang"), true).await;
+    until("both run", async || world.browsers.running() == 2).await;
+    world.storage.confirm.send_replace(false);
+    world.browsers.release.send_replace(true);
+    until("both ended", async || world.browsers.running() == 0).await;
+    let drained = c.coordinator.drain(Duration::from_millis(300)).await;
+    assert!(!drained, "storage has not confirmed the outcomes");
+    world.storage.confirm.send_replace(true);
+    assert!(c.coordinator.drain(SOON).await, "storage confirms");
+    assert_eq!(world.storage.outcomes(), 2);
     c.coordinator.close().await;
 }
 

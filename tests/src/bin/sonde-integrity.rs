@@ -16,6 +16,18 @@ enum Which {
     Both,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Firefox {
+    Wrapped,
+    Exported,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Chromium {
+    Wrapped,
+    Stealth,
+}
+
 /// Visits hostile pages of the fixture site and says, line by line, what they could do against the instruments.
 #[derive(Parser)]
 #[command(version)]
@@ -23,6 +35,12 @@ struct Arguments {
     /// Browsers to run it on
     #[arg(long, value_enum, default_value = "both")]
     browser: Which,
+    /// How Firefox captures calls, where it is not to be the default
+    #[arg(long, value_enum, value_name = "MODE")]
+    firefox_capture: Option<Firefox>,
+    /// How Chromium captures calls, where it is not to be the default
+    #[arg(long, value_enum, value_name = "MODE")]
+    chromium_capture: Option<Chromium>,
     /// Only this line, as I7
     #[arg(long, value_name = "LINE")]
     line: Option<String>,
@@ -44,11 +62,20 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let browsers = Browsers::start(&world, 2).await;
+    let firefox = arguments.firefox_capture.map(|mode| match mode {
+        Firefox::Wrapped => ("FIREFOX_CAPTURE", "wrapped"),
+        Firefox::Exported => ("FIREFOX_CAPTURE", "exported"),
+    });
+    let chromium = arguments.chromium_capture.map(|mode| match mode {
+        Chromium::Wrapped => ("CHROMIUM_CAPTURE", "wrapped"),
+        Chromium::Stealth => ("CHROMIUM_CAPTURE", "stealth"),
+    });
+    let settings: Vec<_> = firefox.into_iter().chain(chromium).collect();
+    let browsers = Browsers::start_with(&world, 2, &settings).await;
     let mut columns = Vec::new();
     for (slot, kind) in (0..).zip(kinds) {
         let mut lab = Lab::new(browsers.slot(slot).await, *kind, site.clone(), world.data());
-        columns.push(run(&mut lab, arguments.line.as_deref()).await);
+        columns.push(run(&mut lab, &arguments.line.as_deref().into_iter().collect::<Vec<_>>()).await);
     }
     print!("{}", table(&columns));
     let faults: Vec<String> = columns.iter().flat_map(sonde_tests::integrity::Column::faults).collect();

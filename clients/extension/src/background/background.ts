@@ -1,7 +1,7 @@
 // The background: puts together frames, navigations, attribution, streams and the connection.
 import { INLINED } from "../config";
 import type { BackgroundConfig } from "../config";
-import type { RelayDown } from "../gen/sonde/browser/v1/relay_pb";
+import type { RelayDown, RelayFlush } from "../gen/sonde/browser/v1/relay_pb";
 import { Attribution } from "./attribution";
 import type { RunningVisit, Tab } from "./attribution";
 import { capabilities } from "./capability";
@@ -83,7 +83,7 @@ const receive = (message: RelayDown["message"]): void => {
     case "welcome": return welcome(message.value.running);
     case "start": return void announce(attribution.start(message.value));
     case "ack": return streams.ack(Number(message.value.visitId), Number(message.value.throughOrdinal));
-    case "flush": return void flush(Number(message.value.visitId), message.value.serial, message.value.frameTimeoutMs);
+    case "flush": return void flush(message.value);
     case "end":
       attribution.end(Number(message.value.visitId));
       return streams.drop(Number(message.value.visitId));
@@ -102,10 +102,11 @@ const welcome = (running: Parameters<Attribution["start"]>[0][]): void => {
   for (const start of running) void announce(attribution.start(start));
 };
 
-const flush = async (visitId: number, serial: number, timeoutMs: number): Promise<void> => {
+const flush = async ({ visitId: id, serial, frameTimeoutMs: timeoutMs, bareDocuments }: RelayFlush): Promise<void> => {
+  const visitId = Number(id);
   const visit = attribution.visit(visitId);
   if (visit !== undefined) network?.close(visit);
-  const silentFrames = visit === undefined ? 0 : await frames.flush(visit, timeoutMs);
+  const silentFrames = visit === undefined ? 0 : await frames.flush(visit, timeoutMs, bareDocuments);
   if (visit !== undefined) workers?.finish(visit);
   await navigations.settled();
   if (visit !== undefined) await network?.finish(visit, timeoutMs);
@@ -122,7 +123,7 @@ webNavigation.onBeforeNavigate.addListener((details) => {
 webNavigation.onCommitted.addListener((details) => {
   if (attribution.token(details.tabId, details.url)) return;
   navigations.ended(details, "committed");
-  if (details.frameId === 0 && /^https?:/.test(details.url)) frames.expect(details.tabId, details.documentId);
+  if (details.frameId === 0 && /^https?:/.test(details.url)) frames.expect(details.tabId, details.documentId, details.url);
 });
 webNavigation.onDOMContentLoaded.addListener(({ documentId }) => frames.parsed(documentId));
 webNavigation.onHistoryStateUpdated.addListener((details) => {

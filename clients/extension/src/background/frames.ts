@@ -24,6 +24,7 @@ const WORKERS_MS = 1000;
 interface Expected {
   readonly visitId: number;
   readonly tabId: number;
+  readonly url: string;
   /** It was read to its end, so that it had recorders. */
   parsed: boolean;
   /** Another took its place, perhaps before it had any. */
@@ -208,12 +209,12 @@ export class Frames {
   }
 
   /** A document was committed: its recorders have to show up before the visit's flush. */
-  expect(tabId: number, documentId: string): void {
+  expect(tabId: number, documentId: string, url: string): void {
     this.replaced(tabId);
     const owner = this.attribution.owner(tabId);
     if (!this.calls.wanted.javascript || !("visit" in owner) || !owner.visit.javascript) return;
     for (const { facts, channel } of this.#frames) if (channel && facts.documentId === documentId) return;
-    this.#expected.set(documentId, { visitId: owner.visit.visitId, tabId, parsed: false, replaced: false });
+    this.#expected.set(documentId, { visitId: owner.visit.visitId, tabId, url, parsed: false, replaced: false });
     if (this.#expected.size > EXPECTED) this.#expected.delete(this.#expected.keys().next().value as string);
   }
 
@@ -257,11 +258,15 @@ export class Frames {
     return [...this.#expected].filter(([, { visitId }]) => visitId === visit.visitId);
   }
 
-  /** Flushes every frame of a visit; the number of those that did not answer in time, or whose recorders never came. */
-  async flush(visit: RunningVisit, timeoutMs: number): Promise<number> {
+  /**
+   * Flushes every frame of a visit; the number of those that did not answer in time, or whose recorders never came.
+   * `bare`: URLs of documents that were stopped before their first element.
+   */
+  async flush(visit: RunningVisit, timeoutMs: number, bare: readonly string[]): Promise<number> {
     // The answer of the browser comes after the events before it: from here on every document that it has committed
     // is known, and its recorders may be on their way.
     await chrome.storage.session.get("sonde.alive");
+    for (const [documentId, { url }] of this.#missing(visit)) if (bare.includes(url)) this.#expected.delete(documentId);
     await Promise.all([
       this.#all(visit, (of) => !passing(of), timeoutMs),
       this.#all(visit, passing, Math.min(REPLACED_MS, timeoutMs)),

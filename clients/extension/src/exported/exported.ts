@@ -6,10 +6,12 @@ import { INLINED } from "../config";
 import type { ExportedConfig } from "../config";
 import { adopted, opened, take, watchRefusals } from "../frame";
 import { Hooks } from "../main/realm";
-import { Shared } from "../main/shared";
 import { Sink } from "../main/sink";
+import { looks } from "../main/serialize";
+import { Shared } from "../main/shared";
 import { offerInstrumentJS } from "../main/testing";
 import { Exported } from "./functions";
+import { isOpaque } from "./opaque";
 
 /** Windows above a frame that are asked. */
 const ANCESTORS = 64;
@@ -21,9 +23,10 @@ const above = (): Window[] => {
 };
 
 const install = (config: ExportedConfig): void => {
+  looks.run = isOpaque;
   const shared = new Shared(config.secret, config.limit);
   const primitive = new Exported(shared.originals);
-  const hooks = new Hooks(shared, config, primitive);
+  const hooks = new Hooks(window, shared, config, primitive);
   const target = new EventTarget();
   take(target);
   const sink = new Sink(shared, window);

@@ -11,9 +11,11 @@ import {
 import type { Recorded, Replaced } from "../main/shared";
 
 declare const exportFunction: (callee: (...args: never[]) => unknown, scope: object, options: object) => Native;
-declare const XPCNativeWrapper: { unwrap<T>(value: T): T };
+declare const XPCNativeWrapper: { (value: object): object; unwrap<T>(value: T): T };
 
 const { unwrap: held } = XPCNativeWrapper;
+/** What an object of the page is by the browser's own knowledge, whatever scripts did to it. */
+const seen = XPCNativeWrapper;
 /** Frames above the call site may be natives, as Array.map. */
 const SHORT = 4;
 /** The most frames of this script in a row. */
@@ -49,26 +51,23 @@ type Globals = typeof globalThis & { readonly InternalError: ErrorConstructor };
 
 /** What we have of a realm of the page's, from before any script of it. */
 interface Home {
+  readonly global: object;
   readonly Object: ObjectConstructor;
-  readonly Proxy: ProxyConstructor;
   /** For the browser to name functions on: one of a computed name is exported without a name. */
   readonly scratch: object;
   /** A function that does nothing, deep down. */
   readonly deep: Native;
-  readonly InternalError: ErrorConstructor;
 }
 
 const homes = new WeakMap<Recorded, Home>();
 const homeOf = (realm: Recorded): Home => {
   const known = homes.get(realm);
   if (known !== undefined) return known;
-  // A window's object is the same when it shows another document.
-  const global = realm.global as Globals;
-  const { bind } = global.Function.prototype;
-  let deep = global.isNaN as unknown as Native;
-  for (let i = 0; i < DEEP; i++) deep = reflectApply(bind, deep, NONE) as Native;
-  const { Object: objects, Proxy, InternalError } = global;
-  const home = { Object: objects, Proxy, scratch: objects.create(null) as object, deep, InternalError };
+  // Of the globals only those that a realm is born with: to name another one makes it, which shows in their order.
+  const { Function: { prototype }, Object: objects } = realm.global as Globals;
+  let deep = prototype as unknown as Native;
+  for (let i = 0; i < DEEP; i++) deep = reflectApply(prototype.bind, deep, NONE) as Native;
+  const home = { global: realm.global, Object: objects, scratch: objects.create(null) as object, deep };
   homes.set(realm, home);
   return home;
 };
@@ -89,25 +88,16 @@ const define = ({ Object: objects }: Home, on: object, key: string, value: unkno
 /** Our own failure, and not the page's: what the page throws comes behind a wrapper. */
 const isOurs = (error: unknown): boolean => typeof error === "object" && error !== null && held(error) === error;
 
-// Where the stack ends, the page is to see its own error: a function of its own, which needs more of the stack than ours
-// do, runs first.
-const guarded = (home: Home, run: Invoke): Invoke => {
-  const { deep } = home;
-  return translated(home, (self, args) => {
-    reflectApply(deep, undefined, NONE);
-    return run(self, args);
-  });
+/** What the page is to catch. */
+const told = ({ global }: Home, error: unknown): unknown => {
+  if (error instanceof InternalErrorOf) return overrun(global);
+  if (isOurs(error)) console.error("sonde: a recorder failed", error);
+  return error;
 };
 
-const translated = ({ InternalError }: Home, run: Invoke): Invoke => (self, args) => {
-  try {
-    return run(self, args);
-  } catch (error) {
-    if (error instanceof InternalErrorOf) throw new InternalError("too much recursion");
-    if (isOurs(error)) console.error("sonde: a recorder failed", error);
-    throw error;
-  }
-};
+/** The page's own error for the end of its stack: whatever the page did to the name. */
+const overrun = (global: object): unknown =>
+  held(new (seen(global) as Globals).InternalError("too much recursion"));
 
 /** The URL of this script, as it stands in frames. */
 const ourUrl = ((): string => {
@@ -156,15 +146,30 @@ export class Exported implements Primitive {
   pass(realm: Recorded, native: Native, apply: Apply): Native {
     const slot: Slot = { instead: null };
     const home = homeOf(realm);
-    return this.#lend(home, native, slot, translated(home, (self, args) =>
-      slot.instead === null ? apply(native, self, args as unknown as unknown[]) : reflectApply(slot.instead, self, args)));
+    return this.#lend(home, native, slot, (self, args) => {
+      try {
+        return slot.instead === null ? apply(native, self, args as unknown as unknown[]) : reflectApply(slot.instead, self, args);
+      } catch (error) {
+        throw told(home, error);
+      }
+    });
   }
 
+  // As few functions on top of each other as can be: what the page has left of its stack shows.
   #plain(home: Home, native: Native, apply: Apply): Native {
     const slot: Slot = { instead: null };
-    const run = guarded(home, (self, args) => apply(native, held(self), list(args)));
-    return this.#lend(home, native, slot, (self, args) =>
-      slot.instead === null ? run(self, args) : reflectApply(slot.instead, held(self), list(args)));
+    const { deep } = home;
+    return this.#lend(home, native, slot, (self, args) => {
+      try {
+        if (slot.instead !== null) return reflectApply(slot.instead, held(self), list(args));
+        // Where the stack ends, the page is to see its own error: a function of its own, which needs more of the stack
+        // than ours do, runs first.
+        reflectApply(deep, undefined, NONE);
+        return apply(native, held(self), list(args));
+      } catch (error) {
+        throw told(home, error);
+      }
+    });
   }
 
   #lend(home: Home, native: Native, slot: Slot, run: Invoke): Native {
@@ -180,7 +185,9 @@ export class Exported implements Primitive {
   // A page may extend a constructor, and to an exported one its `new.target` is lost; the page's own functions keep their
   // source, and whatever they hold, behind a Proxy of the page's.
   #proxy(home: Home, native: Native, apply: Apply, construct: Construct | undefined): Native {
-    const { Object: objects, Proxy: Proxies } = home;
+    const { Object: objects } = home;
+    // Not by name: pages replace it.
+    const Proxies = held((seen(home.global) as Globals).Proxy);
     const handler = objects.create(null) as Record<string, Native>;
     const trap = (made: object): Native => exported(home, Object.values(made)[0] as Native, "");
     handler.apply = trap({ apply: (target: Native, self: unknown, args: unknown[]) => apply(held(target), held(self), held(args)) });
@@ -208,9 +215,16 @@ export class Exported implements Primitive {
 
   accessors(realm: Recorded, property: string, get: (self: unknown) => unknown, set: (self: unknown, given: unknown) => void): Accessors {
     const home = homeOf(realm);
+    const kept = (run: Invoke): Invoke => (self, args) => {
+      try {
+        return run(self, args);
+      } catch (error) {
+        throw told(home, error);
+      }
+    };
     return {
-      get: exported(home, GETTER(guarded(home, (self) => get(held(self)))), `get ${property}`),
-      set: exported(home, SETTER(guarded(home, (self, args) => set(held(self), held(args[0])))), `set ${property}`),
+      get: exported(home, GETTER(kept((self) => get(held(self)))), `get ${property}`),
+      set: exported(home, SETTER(kept((self, args) => set(held(self), held(args[0])))), `set ${property}`),
     };
   }
 

@@ -14,7 +14,7 @@ const install = (config: MainConfig): void => {
   const shared = askNeighbours(window, secret) ?? new Shared(secret, config.limit);
   if (shared.realms.get(prototypeOf(window) as object) !== undefined) return;
   const primitive = wrapped(shared.originals);
-  const hooks = new Hooks(shared, config, primitive);
+  const hooks = new Hooks(window, shared, config, primitive);
   const sink = new Sink(shared, window);
   hooks.hook(window, sink, false);
   if (config.javascript && config.testing) offerInstrumentJS(window, hooks, shared, primitive);

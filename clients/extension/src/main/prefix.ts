@@ -5,7 +5,8 @@ import { CHANNEL, INLINED, ONCE } from "../config";
 import type { PrefixConfig } from "../config";
 import { ACK, ASK, BATCH, END, END_OF, HELLO } from "../handoff";
 import { addListener, descriptorOf, preventDefault, safeList, slice, stopImmediate, uncurry } from "./primordials";
-import { ScopeSink, hookScope } from "./scope";
+import { hookScope } from "./scope";
+import { TaskSink } from "./tasks";
 
 const channelPrototype = BroadcastChannel.prototype;
 const post = uncurry(channelPrototype.postMessage as (this: BroadcastChannel, message: unknown) => void);
@@ -24,7 +25,7 @@ interface Waiting {
 class Wire {
   readonly #channel = new BroadcastChannel(CHANNEL);
   readonly #worker: string;
-  readonly #sink: ScopeSink;
+  readonly #sink: TaskSink;
   readonly #waiting = safeList<Waiting>();
   readonly #url = `${location.href}`;
   /** Those of the waiting that are posted. */
@@ -36,11 +37,11 @@ class Wire {
   constructor() {
     const [a, b] = crypto.getRandomValues(new Uint32Array(2)) as unknown as [number, number];
     this.#worker = `${a}.${b}`;
-    this.#sink = new ScopeSink(this.#send);
+    this.#sink = new TaskSink(this.#send, false);
     setOnChannel(this.#channel, this.#onMessage);
   }
 
-  get sink(): ScopeSink {
+  get sink(): TaskSink {
     return this.#sink;
   }
 

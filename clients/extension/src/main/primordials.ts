@@ -68,11 +68,14 @@ const required = (owner: object | undefined, name: string): ((this: unknown) => 
 const own = ((globalThis as { wrappedJSObject?: unknown }).wrappedJSObject ?? globalThis) as Partial<typeof globalThis>;
 const { window: page, Document: DocumentOf, Node: NodeOf, Element: ElementOf } = own;
 const { UIEvent: UIEventOf } = globalThis as Partial<typeof globalThis>;
+export const currentTargetOf = uncurry(required(Event.prototype, "currentTarget") as (this: Event) => EventTarget | null);
 export const detailOf = uncurry(required(CustomEventOf?.prototype, "detail") as (this: Event) => unknown);
 export const relatedTargetOf = uncurry(required(MouseEventOf?.prototype, "relatedTarget") as (this: Event) => EventTarget | null);
 export const viewOf = uncurry(required(UIEventOf?.prototype, "view") as (this: Event) => Window | null);
 export const persistedOf = uncurry(required(globalThis.PageTransitionEvent?.prototype, "persisted") as (this: Event) => boolean);
 export const documentTreeLength = uncurry(required(page, "length") as (this: Window) => number);
+export const parentOf = uncurry(required(page, "parent") as (this: Window) => Window);
+export const closedOf = uncurry(required(page, "closed") as (this: Window) => boolean);
 export const defaultViewOf = uncurry(required(DocumentOf?.prototype, "defaultView") as (this: unknown) => Window | null);
 export const observe = uncurry((MutationObserverOf?.prototype.observe ?? absent) as (this: MutationObserver, node: Node, how: MutationObserverInit) => void);
 export const disconnect = uncurry((MutationObserverOf?.prototype.disconnect ?? absent) as (this: MutationObserver) => void);

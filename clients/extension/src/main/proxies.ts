@@ -32,7 +32,8 @@ export const recordValue = (
   return sink.record(wish.symbol, operation, flags, stack, text, null, cut.units);
 };
 
-const recordCall = (shared: Shared, realm: Recorded, wish: Wish, operation: number, trap: unknown, args: unknown[]): void => {
+/** A call with its arguments. */
+export const recordCall = (shared: Shared, realm: Recorded, wish: Wish, operation: number, trap: unknown, args: unknown[]): void => {
   const { sink } = realm;
   if ((wish.flags & NOT_A_ROW) === 0 && !sink.admits(wish.symbol, shared.limit)) return;
   const stack = stackFor(realm.primitive, wish.flags, trap);

@@ -7,7 +7,7 @@ import { install, noConstructors, settleConstructors } from "./install";
 import { Planner } from "./plan";
 import type { Plan, Planned, Wish } from "./plan";
 import {
-  MessageChannelOf, MutationObserverOf, addListener, defaultViewOf, descriptorOf, disconnect, documentTreeLength,
+  MessageChannelOf, MutationObserverOf, addListener, closedOf, defaultViewOf, descriptorOf, disconnect, documentTreeLength,
   exhaustedPrototype, hasOwn, observe, persistedOf, port1Of, port2Of, postMessage,
   prototypeOf, reflectDefine, safeWeakMap, setOnMessage,
 } from "./primordials";
@@ -41,11 +41,12 @@ export class Hooks {
   /** Realms whose Function.prototype.toString is answered for. */
   readonly #masked: WeakMap<object, boolean> = safeWeakMap();
 
-  constructor(shared: Shared, config: MainConfig, primitive: Primitive) {
+  /** `window`: the document's, whose hooks they are. */
+  constructor(window: Window, shared: Shared, config: MainConfig, primitive: Primitive) {
     this.#shared = shared;
     this.#config = config;
     this.#primitive = primitive;
-    shared.adopt = (view, target) => this.#adopt(primitive.held(view), target);
+    shared.offerAdoption(window, (view, target) => this.#adopt(primitive.held(view), target));
   }
 
   /** Hooks a window's realm once; windows of other origins, and those that another document's hooks have, are left alone. */
@@ -61,7 +62,7 @@ export class Hooks {
     }
     const realm: Realm = { sink, global: window, primitive, before: primitive.lent(window) };
     shared.realms.set(key, realm);
-    if (realm.before !== null) this.#whenOver(window, realm);
+    if (realm.before !== null) this.#whenOver(window, realm, key);
     const global = window as Global;
     if (outside && !primitive.apart) this.#mark(global);
     this.#mask(realm);
@@ -74,9 +75,11 @@ export class Hooks {
   }
 
   // What is lent to a frame's realm works no longer when the frame is gone, and pages keep objects of frames they removed.
-  #whenOver(window: Window, realm: Realm): void {
+  // The document of a URL may take over the realm of the empty one before it, with all that is in it.
+  #whenOver(window: Window, realm: Realm, key: object): void {
     const later = new MessageChannelOf();
     setOnMessage(port2Of(later), () => {
+      if (!isOver(window, key)) return;
       setOnMessage(port2Of(later), null);
       realm.primitive.giveBack(realm.before ?? []);
     });
@@ -270,6 +273,15 @@ const framesIn = (window: Window): number => {
   } catch (error) {
     if (prototypeOf(error as object) === exhaustedPrototype) throw error;
     return 0;
+  }
+};
+
+/** Whether a window no longer shows the realm of this key. */
+const isOver = (window: Window, key: object): boolean => {
+  try {
+    return closedOf(window) || prototypeOf(window) !== key;
+  } catch {
+    return true;
   }
 };
 

@@ -8,9 +8,16 @@ import {
 
 const MAX_DEPTH = 8;
 const MAX_NODES = 2000;
+const OPAQUE = '"[object Proxy]"';
 
 /** Cut units of the last {@link serializeValue} or {@link serializeArguments}: one thread, read at once. */
 export const cut = { __proto__: null, units: 0 };
+
+/**
+ * What cannot be looked at without running code of the page's: that of a Proxy. `run` is replaced where that can be told;
+ * where it cannot and must not be, `blind` keeps all objects that are no nodes from being looked into.
+ */
+export const looks = { __proto__: null, run: (_value: object): boolean => false, blind: false };
 
 let nodes = 0;
 let length = 0;
@@ -68,7 +75,7 @@ const ofObject = (value: object): string => {
   nodes = 0;
   length = 0;
   try {
-    return elementPath(value) ?? ofNested(value, safeList<object>(), 0);
+    return elementPath(value) ?? (looks.blind ? "OBJECT" : ofNested(value, safeList<object>(), 0));
   } catch (error) {
     if (isExhausted(error)) throw error;
     return "SERIALIZATION ERROR";
@@ -118,6 +125,7 @@ const ofMembers = (value: object, above: object[], depth: number): string => {
     const path = elementPath(value);
     if (path !== undefined) return stringify(path);
   }
+  if (looks.run(value)) return OPAQUE;
   above[depth] = value;
   return isArray(value) ? ofArray(value, above, depth) : ofRecord(value, above, depth);
 };
@@ -167,7 +175,7 @@ const ofRecord = (value: object, above: object[], depth: number): string => {
 /** Name of the nearest constructor, read as data only. */
 const brandOf = (value: object): string => {
   let proto = prototypeOf(value) as object | null;
-  for (let hops = 0; proto !== null && hops < 8; hops++) {
+  for (let hops = 0; proto !== null && hops < 8 && !looks.run(proto); hops++) {
     const maker = dataOf(proto, "constructor");
     if (typeof maker === "function") {
       const name = dataOf(maker, "name");

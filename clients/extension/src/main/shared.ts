@@ -6,8 +6,8 @@ import { adoptEvent } from "../handoff";
 import type { Primitive } from "./primitive";
 import type { Sink } from "./sink";
 import {
-  CustomEventOf, addListener, detailOf, dispatch, preventDefault, prototypeOf, reflectDefine, relatedTargetOf,
-  safeList, safeWeakMap, stopImmediate, viewOf,
+  CustomEventOf, addListener, currentTargetOf, detailOf, dispatch, parentOf, preventDefault, prototypeOf,
+  reflectDefine, relatedTargetOf, safeList, safeWeakMap, stopImmediate, viewOf,
 } from "./primordials";
 
 /** The state of one hooked realm, as proxies know it. */
@@ -54,6 +54,9 @@ export interface RecordSink {
   amend(place: number, operation: number): void;
 }
 
+/** Whether the realm of a window is one of ours; then it records by way of the target. */
+type Adopt = (view: Window, target: EventTarget) => boolean;
+
 /** Siblings asked for what they share. */
 const NEIGHBOURS = 32;
 
@@ -65,6 +68,8 @@ export class Shared {
   /** Object of a target (an interface's prototype, for most) to the target's name. */
   readonly names: WeakMap<object, string> = safeWeakMap();
   readonly #secret: string;
+  readonly #adopters: WeakMap<Window, Adopt> = safeWeakMap();
+  #first: Adopt | null = null;
   readonly #sinks: Sink[] = safeList();
   #sinkCount = 0;
 
@@ -118,11 +123,28 @@ export class Shared {
     stopImmediate(event);
     const view = viewOf(event);
     const target = relatedTargetOf(event);
-    if (view !== null && target !== null && this.adopt(view, target)) preventDefault(event);
+    if (view !== null && target !== null && this.#adopterOf(event)(view, target)) preventDefault(event);
   };
 
-  /** Replaced by the hooks: a realm of ours gets a channel of its own. Whether it is one. */
-  adopt: (view: Window, target: EventTarget) => boolean = () => false;
+  /** The hooks of a document give a realm of ours that another document has now a channel of its own. */
+  offerAdoption(window: Window, adopt: Adopt): void {
+    this.#adopters.set(window, adopt);
+    this.#first ??= adopt;
+  }
+
+  // Those of a document above the new one: what other documents give dies with them.
+  #adopterOf(event: Event): Adopt {
+    try {
+      for (let at = currentTargetOf(event) as Window; ; at = parentOf(at)) {
+        const found = this.#adopters.get(at);
+        if (found !== undefined) return found;
+        if (parentOf(at) === at) break;
+      }
+    } catch {
+      // A parent of another origin.
+    }
+    return this.#first ?? (() => false);
+  }
 }
 
 /** What a same-origin neighbour of this window shares; null when there is none. */

@@ -47,7 +47,8 @@ mod tests {
 The table `capabilities` says this of every browser of a crawl: `observed` groups are recorded when a visit asks for their
 instrument, `unsupported` ones cannot be told by the browser, for the reason given here. A group that was not asked for
 is `off`; one that was asked for and did not come up is `lost`. A browser behind a proxy leaves the names to it: then
-`dns.used_addresses` and `dns.errors` are `unsupported` on Chromium.
+`dns.used_addresses` and `dns.errors` are `unsupported` on Chromium. So are `javascript.workers` and `cookies.script` in
+Chromium's capture mode `stealth`.
 
 A test visits a page that provokes every group and compares what came of it with what is said here.
 This page is written by `SONDE_UPDATE_DOCS=1 cargo test -p sonde-browser --lib capabilities`.
@@ -76,7 +77,7 @@ This page is written by `SONDE_UPDATE_DOCS=1 cargo test -p sonde-browser --lib c
             network: true,
             ..Scripts::default()
         };
-        let launched = Launched { scripts: Some(&scripts), extension: true, proxied: false };
+        let launched = Launched { scripts: Some(&scripts), extension: true, proxied: false, stealth: false };
         let chromium = told(chromium::capabilities::of(&launched), &[chromium::capabilities::UNSUPPORTED]);
         let reasons = [webrequest::UNSUPPORTED, firefox::capabilities::UNSUPPORTED];
         let firefox = told(firefox::capabilities::of(Some(&scripts), true), &reasons);

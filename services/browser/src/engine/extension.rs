@@ -199,9 +199,14 @@ impl Attendance {
         Ok((ready.tab_id, ready.window_id))
     }
 
-    /// Brings everything the extension has into the uplink.
-    pub async fn flush(&self, frames: Duration, deadline: Instant) -> Result<Flushed, String> {
-        let ends = self.relay.flush(self.uplink.visit_id(), frames, deadline).await;
+    /// Brings everything the extension has into the uplink. `bare_documents`: see [`RelayServer::flush`].
+    pub async fn flush(
+        &self,
+        frames: Duration,
+        bare_documents: Vec<String>,
+        deadline: Instant,
+    ) -> Result<Flushed, String> {
+        let ends = self.relay.flush(self.uplink.visit_id(), frames, bare_documents, deadline).await;
         let ends = ends.map_err(|e| e.to_string())?;
         let missing_targets = ends.iter().flat_map(|end| end.missing_targets.clone()).collect();
         let claims: Vec<StreamClaim> = ends.into_iter().map(claim).collect();

@@ -270,6 +270,18 @@ pub struct Ending {
     pub failure: Option<Failure>,
 }
 
+impl Ending {
+    /// Something of what DevTools told was recorded; `why` records may be missing, "" when none are.
+    pub fn also_suspect(&mut self, why: String) {
+        match &mut self.devtools {
+            Some(known) if known.is_empty() => *known = why,
+            Some(known) if !why.is_empty() => *known = format!("{known}; {why}"),
+            Some(_) => {}
+            none => *none = Some(why),
+        }
+    }
+}
+
 /// Whether a browser can take another visit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {

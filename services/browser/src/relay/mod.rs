@@ -225,15 +225,17 @@ impl Relay {
     }
 
     /// Has the extension send all that a visit has, through every frame of its tabs, and waits until it came.
-    /// Frames that need longer than `frame_timeout` make the session's end suspect.
+    /// Frames that need longer than `frame_timeout` make the session's end suspect, but for main documents at the URLs
+    /// `bare_documents`, which have no element, and so no recorder.
     pub async fn flush(
         &self,
         visit_id: i64,
         frame_timeout: Duration,
+        bare_documents: Vec<String>,
         deadline: Instant,
     ) -> Result<Vec<SessionEnd>, RelayError> {
         let millis = u32::try_from(frame_timeout.as_millis()).unwrap_or(u32::MAX);
-        let serial = self.inner.shared.state.lock().begin_flush(visit_id, millis)?;
+        let serial = self.inner.shared.state.lock().begin_flush(visit_id, millis, bare_documents)?;
         self.wait("the flush", visit_id, deadline, |state| state.flushed(visit_id, serial)).await
     }
 

@@ -15,8 +15,8 @@ const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
 /// The files that hold it.
 const INLINED: [&str; 4] = ["background.js", "exported.js", "isolated.js", "main.js"];
 const MANIFEST: &str = "manifest.json";
-/// Run in workers, by the browser-service and by the background: not files of the extension itself.
-const OF_WORKERS: [&str; 2] = [PREFIX, "worker.js"];
+/// Run by the browser-service and by the background: not files of the extension itself.
+const OURS: [&str; 3] = [PREFIX, "stealth.js", "worker.js"];
 const PREFIX: &str = "prefix.js";
 const BACKGROUND: &str = "background.js";
 /// Files of one extension.
@@ -29,6 +29,8 @@ pub enum Capture {
     Wrapped,
     /// `exported.js` in the isolated world alone: functions that it lends to the page. Firefox only.
     Exported,
+    /// None of them: the browser-service has the engine stop at the functions. Chromium only.
+    Stealth,
 }
 
 impl Capture {
@@ -37,6 +39,17 @@ impl Capture {
         match self {
             Self::Wrapped => "wrapped",
             Self::Exported => "exported",
+            Self::Stealth => "stealth",
+        }
+    }
+
+    /// Its manifest, out of that of the built extension.
+    fn manifest(self, path: &Path, built: Vec<u8>) -> Result<Vec<u8>, PrepareError> {
+        match self {
+            Self::Wrapped => Ok(built),
+            Self::Exported => with_one_script(path, &built, "exported.js"),
+            // Tells where a tab is; of calls it knows nothing.
+            Self::Stealth => with_one_script(path, &built, "isolated.js"),
         }
     }
 
@@ -45,6 +58,7 @@ impl Capture {
         match self {
             Self::Wrapped => &["exported.js"],
             Self::Exported => &["isolated.js", "main.js"],
+            Self::Stealth => &["exported.js", "main.js"],
         }
     }
 }
@@ -147,7 +161,7 @@ pub fn prepare_extension(
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        if OF_WORKERS.contains(&name.as_ref()) || config.capture.leaves_out().contains(&name.as_ref()) {
+        if OURS.contains(&name.as_ref()) || config.capture.leaves_out().contains(&name.as_ref()) {
             continue;
         }
         let to = target.join(relative);
@@ -155,7 +169,7 @@ pub fn prepare_extension(
             fs::create_dir_all(parent).map_err(at("create", parent))?;
         }
         let written = match name.as_ref() {
-            MANIFEST if config.capture == Capture::Exported => exporting(&from, &contents)?,
+            MANIFEST => config.capture.manifest(&from, contents)?,
             BACKGROUND => {
                 let prefix =
                     if config.workers && config.javascript { Some(prefix(source, config)?) } else { None };
@@ -230,8 +244,8 @@ struct Main<'a> {
     testing: bool,
 }
 
-/// The manifest, with `exported.js` as the one content script.
-fn exporting(path: &Path, manifest: &[u8]) -> Result<Vec<u8>, PrepareError> {
+/// The manifest, with this file as the one content script.
+fn with_one_script(path: &Path, manifest: &[u8], file: &str) -> Result<Vec<u8>, PrepareError> {
     let foreign = |what| PrepareError::Foreign { path: path.to_path_buf(), what };
     let mut manifest: serde_json::Value =
         serde_json::from_slice(manifest).map_err(|_| foreign("it is not JSON"))?;
@@ -240,7 +254,7 @@ fn exporting(path: &Path, manifest: &[u8]) -> Result<Vec<u8>, PrepareError> {
         .into_iter()
         .find(|script| script["world"] == "ISOLATED")
         .ok_or_else(|| foreign("it has no content script in the isolated world"))?;
-    isolated["js"] = serde_json::json!(["exported.js"]);
+    isolated["js"] = serde_json::json!([file]);
     manifest["content_scripts"] = serde_json::json!([isolated]);
     Ok(serde_json::to_vec_pretty(&manifest).expect("a JSON value has a JSON form"))
 }
@@ -250,12 +264,11 @@ fn json(value: &impl Serialize) -> String {
 }
 
 fn background(config: &ExtensionConfig, prefix: Option<String>) -> String {
-    let ExtensionConfig { port, javascript, cookies, navigations, network, javascript_limit: limit, .. } =
-        *config;
+    let ExtensionConfig { port, cookies, navigations, network, javascript_limit: limit, .. } = *config;
     json(&Background {
         port,
         token: &config.token,
-        javascript,
+        javascript: config.javascript && config.capture != Capture::Stealth,
         cookies,
         navigations,
         network,

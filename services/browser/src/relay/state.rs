@@ -126,7 +126,7 @@ impl Inner {
         }
         for visit in self.visits.values() {
             if let Some(Flush { request, answer: None }) = &visit.flush {
-                self.send(relay_down::Message::Flush(*request));
+                self.send(relay_down::Message::Flush(request.clone()));
             }
         }
         Some(session_no)
@@ -160,13 +160,18 @@ impl Inner {
         }
     }
 
-    pub fn begin_flush(&mut self, visit_id: i64, frame_timeout_ms: u32) -> Result<u32, RelayError> {
+    pub fn begin_flush(
+        &mut self,
+        visit_id: i64,
+        frame_timeout_ms: u32,
+        bare_documents: Vec<String>,
+    ) -> Result<u32, RelayError> {
         self.serial = self.serial.wrapping_add(1);
-        let request = RelayFlush { visit_id, serial: self.serial, frame_timeout_ms };
+        let request = RelayFlush { visit_id, serial: self.serial, frame_timeout_ms, bare_documents };
         let visit = self.visits.get_mut(&visit_id).ok_or(RelayError::UnknownVisit(visit_id))?;
-        visit.flush = Some(Flush { request, answer: None });
+        visit.flush = Some(Flush { request: request.clone(), answer: None });
         self.send(relay_down::Message::Flush(request));
-        Ok(request.serial)
+        Ok(self.serial)
     }
 
     pub fn answer(&mut self, session_no: u32, answer: RelayFlushed) {

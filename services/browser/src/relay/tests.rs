@@ -41,7 +41,7 @@ fn a_gap_and_a_restarted_background_make_the_end_suspect() {
     state.place(first, &batch(0, 2));
     let (second, _down) = connected(&mut state, "b");
     state.place(second, &batch(5, 1));
-    let serial = state.begin_flush(7, 100).unwrap();
+    let serial = state.begin_flush(7, 100, Vec::new()).unwrap();
     assert_eq!(state.flushed(7, serial).unwrap(), None);
     state.answer(
         second,
@@ -114,6 +114,11 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     let told: serde_json::Value =
         serde_json::from_slice(&fs::read(dir.path().join("c/manifest.json")).unwrap()).unwrap();
     assert_eq!(told["content_scripts"], serde_json::json!([{"world": "ISOLATED", "js": ["exported.js"]}]));
+    let stealth = ExtensionConfig { capture: Capture::Stealth, ..config() };
+    assert_eq!(prepare_extension(&source, &dir.path().join("d"), &stealth).unwrap(), facts, "one source");
+    assert_eq!(of("d"), ["background.js", "isolated.js", "manifest.json"]);
+    let background = fs::read_to_string(dir.path().join("d/background.js")).unwrap();
+    assert!(background.contains(r#"\"javascript\":false"#), "calls are not its work: {background}");
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub(crate) enum Msg {
         verb: Verb,
         reply: oneshot::Sender<Result<(), Unsteerable>>,
     },
-    /// Stop leasing; answered when nothing runs any more.
+    /// Stop leasing; answered when nothing runs any more and storage has what ended.
     Drain(oneshot::Sender<()>),
 }
 
@@ -179,6 +179,7 @@ pub(crate) struct Engine {
     later: Vec<Msg>,
     reread: BTreeSet<CrawlKey>,
     outbox_full: bool,
+    outbox_left: bool,
     seals: Arc<tokio::sync::Semaphore>,
 }
 
@@ -221,8 +222,11 @@ impl Engine {
         }
     }
 
+    /// Outcomes are taken to storage first, so that a drained crawl can be read whole; what storage does not take
+    /// waits in the outbox for the next start.
     fn is_drained(&self) -> bool {
-        self.draining.is_some() && self.running.is_empty()
+        let told = !self.outbox_left || !self.storage_ok;
+        self.draining.is_some() && self.running.is_empty() && told
     }
 
     /// Until it is written: a full disk is a wait, not a loss (R15). Slots keep their leases meanwhile.
@@ -265,6 +269,7 @@ impl Engine {
             self.note_crawl(row);
         }
         self.outbox_full = done.outbox_full;
+        self.outbox_left = done.outbox_left;
         self.touched.extend(done.more_to_cancel);
         if self.outbox_full {
             // The round that follows a confirmation goes on with them.

@@ -45,6 +45,7 @@ impl Engine {
             later: Vec::new(),
             reread: BTreeSet::new(),
             outbox_full: false,
+            outbox_left: false,
             seals: Arc::new(Semaphore::new(seal::PARALLEL)),
             deps,
         };

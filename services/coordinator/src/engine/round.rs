@@ -28,6 +28,8 @@ pub(super) struct Done {
     pub more_to_cancel: BTreeSet<CrawlKey>,
     pub outbox_grew: bool,
     pub outbox_full: bool,
+    /// Whether storage has yet to confirm a row.
+    pub outbox_left: bool,
     /// When the next retry is due: microseconds since the epoch.
     pub wake: Option<i64>,
     /// When the next site may be visited again.
@@ -72,12 +74,14 @@ pub(super) fn run(tx: &mut Tx<'_>, plan: &Plan) -> Result<Done, StoreError> {
     touched.extend(leased.leases.iter().map(|lease| lease.running.crawl));
     tx.flush()?;
     let crawls = settle(tx, &touched, plan)?;
+    let outbox_left = outbox_len(tx.conn(), 1)? > 0;
     Ok(Done {
         leases: leased.leases,
         crawls,
         more_to_cancel,
         outbox_grew,
         outbox_full,
+        outbox_left,
         wake: leased.wake,
         site_ready: leased.site_ready,
     })

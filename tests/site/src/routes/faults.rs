@@ -67,11 +67,17 @@ async fn truncated() -> Response {
     response
 }
 
-/// Never answers; with `mode=head` it sends head and ten bytes first. Ends when the site stops.
+/// Never answers; with `mode=head` it sends head and ten bytes first, with `mode=document` the head and the doctype of a
+/// page. Ends when the site stops.
 async fn hang(State(shared): SharedState, Query(params): Params) -> Response {
-    if params.get("mode").map(String::as_str) == Some("head") {
-        let first = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(b"0123456789")) });
-        return reply("application/octet-stream", Body::from_stream(first.chain(stream::pending())));
+    let first = match params.get("mode").map(String::as_str) {
+        Some("head") => Some(("application/octet-stream", "0123456789")),
+        Some("document") => Some(("text/html; charset=utf-8", "<!doctype html>")),
+        _ => None,
+    };
+    if let Some((kind, first)) = first {
+        let first = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(first.as_bytes())) });
+        return reply(kind, Body::from_stream(first.chain(stream::pending())));
     }
     shared.cancel.cancelled().await;
     StatusCode::SERVICE_UNAVAILABLE.into_response()

@@ -220,9 +220,13 @@ export class Emitter {
     for (const wake of waiting) wake();
   }
 
-  /** Resolves when all rows of a request that has ended are made; at once for one that has not ended. */
+  /**
+   * Resolves when all rows of a request are made that has ended, or whose body has: that it is over is told after that.
+   * At once for another.
+   */
   async ended(exchange: Exchange): Promise<void> {
-    if (exchange.end === undefined || exchange.done) return;
+    const over = exchange.end !== undefined || lastHop(exchange).capture?.ended === true;
+    if (!over || exchange.done) return;
     await new Promise<void>((resolve) => this.#waiting.set(exchange, [...(this.#waiting.get(exchange) ?? []), resolve]));
   }
 }

@@ -13,6 +13,8 @@ pub struct Launched<'a> {
     pub extension: bool,
     /// Whether requests go to a proxy.
     pub proxied: bool,
+    /// Whether calls are seen by the debugger alone.
+    pub stealth: bool,
 }
 
 /// Told by DevTools, whatever the browser was started with: recorded when a visit asks for its instrument.
@@ -87,18 +89,25 @@ const JAVASCRIPT: &[&str] = &[
 ];
 const NAVIGATIONS: &[&str] = &["navigations", "navigations.window_sizes"];
 
+/// What capture mode `stealth` cannot see: it has no hooks in workers, and none for what is written to cookies.
+const NOT_BY_STEALTH: &[&str] = &["cookies.script", "javascript.workers"];
+
 /// Field group -> observed, unsupported, off or lost.
 pub fn of(launched: &Launched) -> BTreeMap<String, String> {
     let told = |asked: fn(&Scripts) -> bool| by_extension(launched.scripts, launched.extension, asked);
     let dns = if launched.proxied { "unsupported" } else { "observed" };
-    states([
+    let mut states = states([
         (DEVTOOLS, "observed"),
         (&names(UNSUPPORTED), "unsupported"),
         (DNS, dns),
         (COOKIES, told(|s| s.cookies)),
         (JAVASCRIPT, told(|s| s.javascript)),
         (NAVIGATIONS, told(|s| s.navigations)),
-    ])
+    ]);
+    if launched.stealth {
+        states.extend(NOT_BY_STEALTH.iter().map(|group| ((*group).to_owned(), "unsupported".to_owned())));
+    }
+    states
 }
 
 #[cfg(test)]
@@ -109,11 +118,11 @@ mod tests {
     #[test]
     fn what_was_not_asked_for_is_off_and_what_did_not_come_up_is_lost() {
         let scripts = Scripts { javascript: true, navigations: true, ..Scripts::default() };
-        let here = of(&Launched { scripts: Some(&scripts), extension: true, proxied: false });
+        let here = of(&Launched { scripts: Some(&scripts), extension: true, proxied: false, stealth: false });
         assert_eq!(here["javascript.calls"], "observed");
         assert_eq!(here["cookies.script"], "off");
         assert_eq!(here["dns.used_addresses"], "observed");
-        let gone = of(&Launched { scripts: Some(&scripts), extension: false, proxied: true });
+        let gone = of(&Launched { scripts: Some(&scripts), extension: false, proxied: true, stealth: true });
         assert_eq!(gone["navigations"], "lost");
         assert_eq!(gone["dns.errors"], "unsupported");
         assert_eq!(gone.len(), DEVTOOLS.len() + UNSUPPORTED.len() + DNS.len() + JAVASCRIPT.len() + 3);

@@ -12,10 +12,11 @@ use super::capabilities::{self, Launched};
 use super::cdp::{AutoAttach, Connection, Filter, RawCommand, SessionInfo};
 use super::http::{PUBLIC_SUFFIX_LIST, RequestIds};
 use super::launch::{self, ChromiumOptions};
+use super::stealth::StealthSource;
 use super::strangers::{self, keep_strangers};
 use super::visit::{self, Setups};
 use super::workers::HookSource;
-use crate::config::{Config, StartError};
+use crate::config::{ChromiumCapture, Config, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
 use crate::engine::{
@@ -33,6 +34,7 @@ pub struct Chromium {
     no_sandbox: bool,
     launch_timeout: Duration,
     testing: bool,
+    capture: Capture,
     run_dir: Arc<RunDir>,
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
@@ -53,6 +55,10 @@ impl Chromium {
             no_sandbox: config.no_sandbox,
             launch_timeout: config.launch_timeout,
             testing: config.testing,
+            capture: match config.chromium_capture {
+                ChromiumCapture::Wrapped => Capture::Wrapped,
+                ChromiumCapture::Stealth => Capture::Stealth,
+            },
             run_dir,
             extension,
             uplink,
@@ -82,7 +88,7 @@ impl Chromium {
                 source,
                 self.run_dir.path(),
                 scripts,
-                Capture::Wrapped,
+                self.capture,
                 false,
                 self.testing,
             )),
@@ -121,13 +127,18 @@ impl Chromium {
             },
             None => None,
         };
-        let worker_hooks = match (&spec.extension, &self.extension) {
-            (Some(scripts), Ok(source)) if scripts.javascript => {
+        let (mut worker_hooks, mut stealth) = (None, None);
+        if let (Some(scripts), Ok(source)) = (&spec.extension, &self.extension)
+            && scripts.javascript
+        {
+            if self.capture == Capture::Stealth {
+                let loaded = StealthSource::load(source, scripts).await;
+                stealth = Some(loaded.map_err(|e| failed("preparing the instrument of documents", &e))?);
+            } else {
                 let loaded = HookSource::load(source, scripts).await;
-                Some(loaded.map_err(|e| failed("preparing the instrument of workers", &e))?)
+                worker_hooks = Some(loaded.map_err(|e| failed("preparing the instrument of workers", &e))?);
             }
-            _ => None,
-        };
+        }
         let facts = self.facts(&browser, &spec, extension.as_ref());
         let proxied = is_proxied(&spec.extra_flags);
         let missing = self.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
@@ -140,6 +151,7 @@ impl Chromium {
             facts,
             setups,
             worker_hooks,
+            stealth,
             proxied,
             ids: RequestIds::default(),
         }))
@@ -171,13 +183,16 @@ impl Chromium {
             "public_suffix_list": PUBLIC_SUFFIX_LIST,
             "presentation": PRESENTATION,
             "http_authentication": "challenges are not answered: the page gets their 401 responses",
-            "debugger": "on where scripts or HTTP are recorded; it skips all pauses",
+            "debugger": match self.capture {
+                Capture::Stealth => "on; it pauses at the start of each document and at `debugger` statements",
+                _ => "on where scripts or HTTP are recorded; it skips all pauses",
+            },
             "launch_ms": u64::try_from(browser.launch_time().as_millis()).unwrap_or(u64::MAX),
             "extension": extension.map(|e| json!({
                 "id": e.id,
                 "version": e.facts.version,
                 "hash": e.facts.hash,
-                "javascript_capture": Capture::Wrapped.name(),
+                "javascript_capture": self.capture.name(),
                 "javascript_testing": self.testing,
             })),
         });
@@ -188,6 +203,7 @@ impl Chromium {
                 scripts: spec.extension.as_ref(),
                 extension: extension.is_some(),
                 proxied: is_proxied(&spec.extra_flags),
+                stealth: self.capture == Capture::Stealth,
             }),
         }
     }
@@ -240,6 +256,8 @@ pub(super) struct Running {
     pub setups: Setups,
     /// For workers; `None` where no JavaScript is recorded.
     pub worker_hooks: Option<HookSource>,
+    /// For documents; `None` where the extension records their calls, or nobody.
+    pub stealth: Option<StealthSource>,
     /// Its requests go to a proxy.
     pub proxied: bool,
     pub ids: RequestIds,

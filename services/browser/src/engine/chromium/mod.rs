@@ -1,14 +1,17 @@
 //! Chromium: launched by us, driven over a DevTools pipe.
 
+mod calls;
 pub(super) mod capabilities;
 pub mod cdp;
 mod engine;
 pub mod flags;
 pub mod http;
+mod inlined;
 pub mod launch;
 mod profile;
 mod recorder;
 pub mod scripts;
+mod stealth;
 mod strangers;
 mod visit;
 mod workers;

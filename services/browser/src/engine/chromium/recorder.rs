@@ -74,6 +74,11 @@ impl<T> Clone for Orders<T> {
 pub(super) struct Ended;
 
 impl<T> Orders<T> {
+    /// What is recorded, as [`Recorder::new`] was told.
+    pub fn of(&self) -> &'static str {
+        self.of
+    }
+
     pub async fn tell(&self, order: T) -> Result<(), Ended> {
         self.sender.send(Order::Tell(order)).await.map_err(|_| Ended)
     }

@@ -65,7 +65,7 @@ pub async fn flush(
     visit_id: i64,
     mut take: impl FnMut(ExtensionBatch),
 ) -> Vec<SessionEnd> {
-    let mut flushed = std::pin::pin!(relay.flush(visit_id, FRAMES, soon()));
+    let mut flushed = std::pin::pin!(relay.flush(visit_id, FRAMES, Vec::new(), soon()));
     let ends = loop {
         tokio::select! {
             biased;

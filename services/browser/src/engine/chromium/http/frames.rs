@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
+use super::events::{Decode, FrameAttached, FrameNavigated, NavigatedWithin};
 use super::site::stored_url;
 use crate::engine::chromium::cdp::{SessionId, SessionInfo, TargetId};
 
@@ -32,14 +33,14 @@ struct Session {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tab {
+pub(in crate::engine::chromium) struct Tab {
     pub tab_id: i64,
     pub window_id: Option<i64>,
 }
 
 /// Where a request belongs, as it was when it was made.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Place {
+pub(in crate::engine::chromium) struct Place {
     /// The page whose tab it is; `None` for shared and service workers.
     pub page: Option<TargetId>,
     pub devtools_frame: Option<String>,
@@ -56,7 +57,7 @@ pub(super) struct Place {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(in crate::engine::chromium) struct Frames {
     frames: HashMap<String, Frame>,
     /// Frames numbered so far, by page.
     numbered: HashMap<TargetId, i64>,
@@ -120,6 +121,32 @@ impl Frames {
             }
         }
         None
+    }
+
+    /// What the Page domain tells of frames; `name` without its domain.
+    pub fn on_page<P: Decode + ?Sized>(
+        &mut self,
+        session: &SessionId,
+        name: &str,
+        params: &P,
+    ) -> serde_json::Result<()> {
+        match name {
+            "frameAttached" => {
+                let event: FrameAttached = params.decode()?;
+                self.see(session, &event.frame_id, Some(&event.parent_frame_id));
+            }
+            "frameNavigated" => {
+                let FrameNavigated { frame } = params.decode()?;
+                let url = frame.url + frame.url_fragment.as_deref().unwrap_or_default();
+                self.navigated(session, &frame.id, frame.parent_id.as_deref(), url);
+            }
+            "navigatedWithinDocument" => {
+                let event: NavigatedWithin = params.decode()?;
+                self.navigated(session, &event.frame_id, None, event.url);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Makes the frame known; a known one may move to another parent.

@@ -37,6 +37,7 @@ pub use cookies::{JarCookie, snapshot_rows};
 pub use events::Decode;
 pub(super) use events::StackTrace;
 pub use fetch::{BlobSink, BodyFetcher, Caller, CdpCaller, setup_commands};
+pub(super) use frames::Frames;
 pub use links::{ScriptPlace, ScriptRequest};
 pub(super) use rows::truncation;
 pub use site::PUBLIC_SUFFIX_LIST;

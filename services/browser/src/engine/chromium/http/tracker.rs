@@ -99,7 +99,7 @@ impl HttpTracker {
     ) -> serde_json::Result<()> {
         let name = match method.split_once('.') {
             Some(("Network", name)) => name,
-            Some(("Page", name)) => return self.on_page(session, name, params),
+            Some(("Page", name)) => return self.frames.on_page(session, name, params),
             _ => {
                 if method == "Target.detachedFromTarget" {
                     self.on_detached(session);
@@ -138,31 +138,6 @@ impl HttpTracker {
             "webSocketFrameError" => self.on_socket_error(get(params)?),
             "webSocketClosed" => self.on_socket_closed(get(params)?),
             "webTransportCreated" => self.miss("webtransport_not_recorded"),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn on_page<P: Decode + ?Sized>(
-        &mut self,
-        session: &SessionId,
-        name: &str,
-        params: &P,
-    ) -> serde_json::Result<()> {
-        match name {
-            "frameAttached" => {
-                let event: FrameAttached = params.decode()?;
-                self.frames.see(session, &event.frame_id, Some(&event.parent_frame_id));
-            }
-            "frameNavigated" => {
-                let FrameNavigated { frame } = params.decode()?;
-                let url = frame.url + frame.url_fragment.as_deref().unwrap_or_default();
-                self.frames.navigated(session, &frame.id, frame.parent_id.as_deref(), url);
-            }
-            "navigatedWithinDocument" => {
-                let event: NavigatedWithin = params.decode()?;
-                self.frames.navigated(session, &event.frame_id, None, event.url);
-            }
             _ => {}
         }
         Ok(())

@@ -13,6 +13,9 @@ mod tracker;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -26,10 +29,29 @@ pub(super) fn sha256(source: impl AsRef<[u8]>) -> String {
     Sha256::digest(source.as_ref()).iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// Sources of ours, by SHA-256, that hold a word which no page knows: none can have them compiled. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets(Arc<Mutex<HashSet<String>>>);
+
+impl Secrets {
+    pub fn add(&self, source: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sha256(source));
+    }
+
+    fn contain(&self, hash: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(hash)
+    }
+}
+
 /// Asynchronous parents that the engine keeps of a stack.
 const ASYNC_DEPTH: u32 = 32;
 /// Bytes of sources that the engine keeps for us after their scripts were collected.
 const COLLECTED_SOURCES: u64 = 64 * 1024 * 1024;
+
+/// Has a session's debugger tell of scripts. Whoever needs it says the same: the last word counts.
+pub fn enable() -> RawCommand {
+    RawCommand::new("Debugger.enable", json!({"maxScriptsCacheSize": COLLECTED_SOURCES}))
+}
 
 /// The commands by which a session of this kind tells of its scripts, and by which stacks have asynchronous parents.
 pub fn setup_commands(kind: &str) -> Vec<RawCommand> {
@@ -37,7 +59,7 @@ pub fn setup_commands(kind: &str) -> Vec<RawCommand> {
         return Vec::new();
     }
     vec![
-        RawCommand::new("Debugger.enable", json!({"maxScriptsCacheSize": COLLECTED_SOURCES})),
+        enable(),
         // `debugger;` and breakpoints of a page's own making would stop it for ever.
         RawCommand::new("Debugger.setSkipAllPauses", json!({"skip": true})),
         RawCommand::new("Debugger.setAsyncCallStackDepth", json!({"maxDepth": ASYNC_DEPTH})),

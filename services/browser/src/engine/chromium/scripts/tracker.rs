@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use sonde_proto::record::v1::Script;
 use sonde_proto::record::v1::record::Row;
 
+use super::Secrets;
 use super::events::{CallSite, ScriptParsed};
 use super::how::{self, Documents, Told};
 use super::source::{SourceRequest, SourceResult};
@@ -23,6 +24,8 @@ pub struct ScriptConfig {
     pub max_scripts: usize,
     /// SHA-256 of sources that we run in workers ourselves: they are not recorded, unless a script has them compiled.
     pub ours: Vec<String>,
+    /// Sources that we run in documents ourselves.
+    pub secrets: Secrets,
 }
 
 impl Default for ScriptConfig {
@@ -32,6 +35,7 @@ impl Default for ScriptConfig {
             max_source_bytes: 64 * 1024 * 1024,
             max_scripts: 20_000,
             ours: Vec::new(),
+            secrets: Secrets::default(),
         }
     }
 }
@@ -244,7 +248,8 @@ impl ScriptTracker {
             Some(SourceResult::Read { sha256, .. }) => sha256,
             _ => &waiting.parsed.hash,
         };
-        if waiting.parsed.stack_trace.is_none() && self.config.ours.contains(hash) {
+        let without_caller = waiting.parsed.stack_trace.is_none();
+        if (without_caller && self.config.ours.contains(hash)) || self.config.secrets.contain(hash) {
             return;
         }
         let (at_us, subject) = (waiting.at_us, Some(waiting.parsed.script_id.clone()));

@@ -10,12 +10,13 @@ mod page;
 mod picture;
 mod recorder;
 mod setups;
+mod stop;
 mod warden;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
 use sonde_proto::StreamId;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::calls::{Callers, QUESTION};
 use super::cdp::{
     CallError, ContextId, Filter, Limits, PendingCall, RawCommand, RawJson, SessionInfo, Stats, TargetId,
 };
@@ -32,7 +34,8 @@ use super::engine::{CALL, Running};
 use super::http::{HttpTracker, JarCookie, snapshot_rows};
 use super::recorder::{Orders, Recorder};
 use super::scripts::{self, ScriptTracker};
-use super::workers::{self, WorkerRecorder, Workers};
+use super::stealth::{self, StealthHook, StealthRecorder};
+use super::workers::{self, WorkerRecorder};
 use crate::attempt::fault;
 use crate::engine::commands;
 use crate::engine::extension::Attendance;
@@ -63,7 +66,8 @@ pub(super) struct ChromiumVisit {
     state: watch::Receiver<PageState>,
     traffic: Option<watch::Receiver<Traffic>>,
     recorder: Option<Orders<Tab>>,
-    workers: Option<Workers>,
+    /// Of workers, or in capture mode `stealth` of documents.
+    callers: Option<Callers>,
     /// The recorder's task: it keeps what comes late until the channel of its orders closes.
     recording: Option<JoinHandle>,
     /// What the connection had missed when the visit began.
@@ -143,17 +147,24 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     let answer = call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
     let context = decoded::<ContextCreated>(&answer, "Target.createBrowserContext")?.browser_context_id;
     let hook = browser.worker_hooks.as_ref().filter(|_| instruments.javascript).map(|hooks| hooks.hook());
-    let ours = hook.as_ref().map(|hook| hook.sources().map(|source| scripts::sha256(&source)).into());
+    let stealth = browser.stealth.as_ref().filter(|_| instruments.javascript).map(|source| source.hook());
     let mut recording = recorder::recording(&instruments, max_body_bytes, context.as_str(), browser.proxied);
     if let Some(scripts) = recording.as_mut().and_then(|r| r.scripts.as_mut()) {
-        scripts.ours = ours.unwrap_or_default();
+        let ours = hook.iter().flat_map(workers::Hook::sources).chain([QUESTION.to_owned()]);
+        scripts.ours = ours.map(|source| scripts::sha256(&source)).collect();
+        scripts.secrets = stealth.as_ref().map(StealthHook::secrets).unwrap_or_default();
     }
-    browser.setups.insert(context.clone(), Setup { recording: recording.clone(), workers: hook.clone() });
+    let set_up = Setup { recording: recording.clone(), workers: hook.clone(), stealth: stealth.clone() };
+    browser.setups.insert(context.clone(), set_up);
     let of_visit = || Filter::contexts([context.clone()]);
     let page_events = connection.subscribe(of_visit().methods(warden::METHODS.iter().copied()));
     let recorded_events = recording.is_some().then(|| connection.subscribe_within(of_visit(), QUEUED));
     let workers = hook.map(|hook| {
         let wanted = of_visit().methods(workers::METHODS.iter().copied());
+        (hook, connection.subscribe_within(wanted, QUEUED))
+    });
+    let stealth = stealth.map(|hook| {
+        let wanted = of_visit().methods(stealth::METHODS.iter().copied());
         (hook, connection.subscribe_within(wanted, QUEUED))
     });
     // All at once; their order is that of these lines.
@@ -174,12 +185,15 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     }
     let means = Means { uplink, progress, site_url };
     let mut visit = ChromiumVisit::new(browser.clone(), context, target, session, means);
-    visit.watch(page_events);
+    visit.watch(page_events, stealth.is_some());
     if let Some((recording, events)) = recording.zip(recorded_events) {
         visit.record(recording, events);
     }
     if let Some((hook, events)) = workers {
         visit.record_workers(hook, events);
+    }
+    if let Some((hook, events)) = stealth {
+        visit.record_documents(hook, events);
     }
     visit.cookies = instruments.cookies;
     if let Some(jar) = jar {
@@ -225,7 +239,7 @@ impl ChromiumVisit {
             state: watch::channel(PageState::default()).1,
             traffic: None,
             recorder: None,
-            workers: None,
+            callers: None,
             recording: None,
             stats,
             attendance: None,
@@ -242,11 +256,11 @@ impl ChromiumVisit {
         }
     }
 
-    fn watch(&mut self, events: super::cdp::Subscription) {
+    fn watch(&mut self, events: super::cdp::Subscription, served: bool) {
         let state = watch::Sender::new(PageState::default());
         self.state = state.subscribe();
         let connection = self.browser.connection.clone();
-        let warden = Warden { connection, events, main: self.target.clone(), state };
+        let warden = Warden { connection, events, main: self.target.clone(), state, served };
         self._warden = Some(AbortOnDropHandle::new(tokio::spawn(warden.run())));
     }
 
@@ -273,8 +287,8 @@ impl ChromiumVisit {
         self.progress.detail("waiting for the instruments");
         let silent = |e| fault::instrument("not_ready", format!("the extension was not ready: {e}"));
         let (tab_id, window_id) = attendance.ready(deadline).await.map_err(silent)?;
-        if let Some(workers) = &self.workers {
-            workers.set_tab(tab_id).await;
+        if let Some(callers) = &self.callers {
+            callers.set_tab(tab_id).await;
         }
         if let Some(orders) = &self.recorder {
             let tab = Tab { page: self.target.clone(), tab_id, window_id };
@@ -293,7 +307,17 @@ impl ChromiumVisit {
             main: self.target.clone(),
             page_url: Box::new(move || state.borrow().url.clone()),
         };
-        self.workers = Some(Workers::start(recorder, events, self.context.clone()));
+        self.callers = Some(recorder.start(events, self.context.clone()));
+    }
+
+    fn record_documents(&mut self, hook: StealthHook, events: super::cdp::Subscription) {
+        let recorder = StealthRecorder {
+            connection: self.browser.connection.clone(),
+            hook,
+            uplink: self.uplink.clone(),
+            main: self.target.clone(),
+        };
+        self.callers = Some(recorder.start(events, self.context.clone()));
     }
 
     async fn snapshot(&self, jar: &[JarCookie], cause: &str) -> Result<(), crate::uplink::UplinkError> {
@@ -321,37 +345,15 @@ impl ChromiumVisit {
         }
     }
 
-    /// From here on the page's requests do not leave the browser: what it still would ask for (its icon, a last
-    /// beacon) would reach the site and no recorder. A session that has taken this has told of all it asked for before.
-    async fn cut_network(&self, time: Duration) {
-        let connection = &self.browser.connection;
-        let own = |session: &Arc<SessionInfo>| session.context_id.as_ref() == Some(&self.context);
-        let cut = |session: Arc<SessionInfo>| async move {
-            let params = json!({"urlPatterns": [{"urlPattern": "*://*:*/*", "block": true}]});
-            if let Err(error) =
-                connection.call_raw(Some(&session.id), "Network.setBlockedURLs", params, time).await
-            {
-                tracing::debug!(%error, kind = %session.kind, "a session's network could not be cut off");
-            }
-        };
-        join_all(connection.sessions().into_iter().filter(own).map(cut)).await;
-    }
-
     async fn finish_once(&mut self, deadline: Instant) -> Ending {
         let mut ending = Ending::default();
-        if self.recorder.is_some() || self.attendance.is_some() {
-            self.tell_page("Page.stopLoading");
-        }
-        if self.recorder.is_some() {
-            self.progress.detail("cutting the network off");
-            self.cut_network(if self.stuck { SILENT_STUCK } else { SILENT }).await;
-        }
+        let bare_documents = self.stop_pages(if self.stuck { SILENT_STUCK } else { SILENT }).await;
         if let Some(attendance) = &self.attendance {
             let alive = self.browser.connection.close_reason().is_none();
             self.progress.detail("waiting for the extension");
             let frames = if self.stuck { SILENT_STUCK } else { HAND_OVER };
             match alive {
-                true => match attendance.flush(frames, deadline).await {
+                true => match attendance.flush(frames, bare_documents, deadline).await {
                     Ok(flushed) => {
                         ending.failure = flushed.failure();
                         ending.sessions = flushed.claims;
@@ -361,17 +363,15 @@ impl ChromiumVisit {
                 false => ending.incomplete_reason = "crashed".to_owned(),
             }
         }
-        if let Some(workers) = self.workers.take() {
-            self.progress.detail("waiting for the workers");
+        if let Some(callers) = self.callers.take() {
+            self.progress.detail(format!("waiting for {}", callers.of()));
             let silent = if self.stuck { SILENT_STUCK } else { HAND_OVER };
-            ending.devtools = Some(workers.finish(silent, deadline).await);
+            ending.also_suspect(callers.finish(silent, deadline).await);
         }
         self.record_cuts().await;
         let Some(orders) = &self.recorder else { return ending };
         self.progress.detail("waiting for the network's recorder");
-        let network = self.finish_recorder(orders, deadline).await;
-        let suspects = [ending.devtools.unwrap_or_default(), network];
-        ending.devtools = Some(suspects.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("; "));
+        ending.also_suspect(self.finish_recorder(orders, deadline).await);
         ending
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::recorder::Recording;
 use crate::engine::chromium::cdp::{ContextId, RawCommand, SessionInfo};
+use crate::engine::chromium::stealth::StealthHook;
 use crate::engine::chromium::workers::Hook;
 use crate::engine::chromium::{http, scripts};
 
@@ -17,6 +18,8 @@ pub(in crate::engine::chromium) struct Setup {
     pub recording: Option<Recording>,
     /// `None`: without the JavaScript instrument.
     pub workers: Option<Hook>,
+    /// Documents are recorded by the debugger.
+    pub stealth: Option<StealthHook>,
 }
 
 /// The set-ups of the visits that run on a browser. Clones share them.
@@ -59,6 +62,9 @@ impl Setups {
             commands.push(RawCommand::new("Page.setInterceptFileChooserDialog", json!({"enabled": true})));
         }
         if let Some(hook) = &setup.workers {
+            commands.extend(hook.commands(info));
+        }
+        if let Some(hook) = &setup.stealth {
             commands.extend(hook.commands(info));
         }
         Some(commands)

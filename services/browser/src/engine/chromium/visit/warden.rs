@@ -109,6 +109,8 @@ pub(super) struct Warden {
     pub events: Subscription,
     pub main: TargetId,
     pub state: watch::Sender<PageState>,
+    /// Another sees to it that what was paused goes on.
+    pub served: bool,
 }
 
 impl Warden {
@@ -121,7 +123,7 @@ impl Warden {
             match &*event.method {
                 "Page.javascriptDialogOpening" => self.dismiss(&session, &event),
                 // A script that runs out of memory pauses whatever is skipped; nobody is there to look.
-                "Debugger.paused" => {
+                "Debugger.paused" if !self.served => {
                     self.send(Some(&session), RawCommand::new("Debugger.resume", json!({})));
                 }
                 "Target.attachedToTarget" if is_popup(&session, &self.main) => {

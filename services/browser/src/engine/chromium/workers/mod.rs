@@ -5,26 +5,21 @@
 //! the global object and wrap what the settings name. Batches come as events on the worker's session, in the order of
 //! its calls, and become rows of `javascript` on the DevTools stream. Worklets are not covered.
 
-mod batch;
-mod call_site;
 mod recorder;
-mod rows;
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rand::Rng;
 use serde_json::json;
 use sonde_proto::FieldErrors;
 use sonde_proto::js_settings::JsSettings;
 
 use super::cdp::{RawCommand, SessionInfo, TargetId};
+use super::inlined::{Inlined, InlinedError, word};
 use crate::engine::Scripts;
-pub(super) use recorder::{METHODS, WorkerRecorder, Workers};
+pub(super) use recorder::{METHODS, WorkerRecorder};
 
-/// The marker that the configuration takes the place of, quotes included.
-const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
 const FILE: &str = "worker.js";
 /// Workers of a visit whose hooks are remembered.
 const REMEMBERED: usize = 4096;
@@ -32,23 +27,15 @@ const REMEMBERED: usize = 4096;
 /// Why there are no hooks for workers.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HookError {
-    #[error("cannot read {FILE} of the extension: {0}; build the extension again")]
-    Read(std::io::Error),
-    #[error("{FILE} does not hold the marker of the configuration once; build the extension again")]
-    Foreign,
+    #[error(transparent)]
+    Script(#[from] InlinedError),
     #[error("the JavaScript settings are wrong: {0}")]
     Settings(#[from] FieldErrors),
 }
 
-fn word() -> String {
-    let letters = rand::rng().sample_iter(rand::distr::Alphanumeric).take(24).map(char::from);
-    // A name begins with a letter.
-    std::iter::once('b').chain(letters).collect()
-}
-
 /// The hooks of one browser process.
 pub(super) struct HookSource {
-    script: String,
+    script: Inlined,
     settings: JsSettings,
     limit: u32,
 }
@@ -56,10 +43,7 @@ pub(super) struct HookSource {
 impl HookSource {
     /// `extension`: the directory of the built extension.
     pub async fn load(extension: &Path, scripts: &Scripts) -> Result<Self, HookError> {
-        let script = tokio::fs::read_to_string(extension.join(FILE)).await.map_err(HookError::Read)?;
-        if script.matches(MARKER).count() != 1 {
-            return Err(HookError::Foreign);
-        }
+        let script = Inlined::load(extension, FILE).await?;
         let settings = JsSettings::parse(&scripts.javascript_settings)?;
         Ok(Self { script, settings, limit: scripts.javascript_limit })
     }
@@ -72,9 +56,7 @@ impl HookSource {
             "limit": self.limit,
             "binding": binding,
         });
-        // A JSON string is a JavaScript string literal.
-        let literal = json!(config.to_string()).to_string();
-        let script = self.script.replacen(MARKER, &literal, 1);
+        let script = self.script.with(&config);
         let expression = format!("{script}\n//# sourceURL={}", word());
         Hook(Arc::new(Shared { binding, expression, limit: self.limit, hooked: Mutex::default() }))
     }
@@ -99,8 +81,8 @@ fn is_worker(kind: &str) -> bool {
 
 impl Hook {
     /// Sources that are run in workers for the recording's sake.
-    pub fn sources(&self) -> [String; 3] {
-        [self.0.expression.clone(), self.again(), recorder::QUESTION.to_owned()]
+    pub fn sources(&self) -> [String; 2] {
+        [self.0.expression.clone(), self.again()]
     }
 
     /// For a second session on a worker, which only has to hear what the hooks say: their function is theirs already.
@@ -125,6 +107,3 @@ impl Hook {
         ]
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,31 +3,23 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::join_all;
 use serde::Deserialize;
-use serde_json::json;
 use sonde_proto::StreamId;
 use sonde_proto::record::v1::record::Row;
 use sonde_runtime::clock::wall_us;
-use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
-use super::rows::{WorkerRows, truncation};
-use super::{Hook, batch, is_worker};
+use super::{Hook, is_worker};
+use crate::engine::chromium::calls::{CallRows, Callers, Tab, batch, truncation};
 use crate::engine::chromium::cdp::{
-    CallError, Connection, ContextId, Event, Item, SessionId, SessionInfo, Subscription, TargetId,
+    Connection, ContextId, Event, Item, SessionId, SessionInfo, Subscription, TargetId,
 };
-use crate::engine::chromium::recorder::{Handler, Orders, Recorder, Suspect};
+use crate::engine::chromium::recorder::{Handler, Recorder, Suspect};
 use crate::uplink::{AttemptUplink, UplinkError};
 
 /// Events that the recorder wants.
 pub(in crate::engine::chromium) const METHODS: &[&str] =
     &["Runtime.bindingCalled", "Target.attachedToTarget", "Target.detachedFromTarget"];
-
-/// Run in a worker to have its answer.
-pub(super) const QUESTION: &str = "0";
 
 /// Workers of one visit that are told apart; beyond that, rows of workers that have ended lose their numbering.
 const WORKERS: usize = 4096;
@@ -37,9 +29,6 @@ struct BindingCalled {
     name: String,
     payload: String,
 }
-
-/// The tab of the main page.
-struct Tab(i64);
 
 /// What a visit's workers are recorded with.
 pub(in crate::engine::chromium) struct WorkerRecorder {
@@ -52,57 +41,17 @@ pub(in crate::engine::chromium) struct WorkerRecorder {
     pub page_url: Box<dyn Fn() -> String + Send + Sync>,
 }
 
-/// A visit's side of its recorder, which ends with it.
-pub(in crate::engine::chromium) struct Workers {
-    connection: Connection,
-    context: ContextId,
-    orders: Orders<Tab>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Workers {
-    pub fn start(recorder: WorkerRecorder, events: Subscription, context: ContextId) -> Self {
-        let connection = recorder.connection.clone();
-        let calls = Calls { recorder, workers: HashMap::new(), tab_id: -1, suspect: Suspect::default() };
-        let (recorder, orders) = Recorder::new("the workers", events, calls);
-        let task = AbortOnDropHandle::new(tokio::spawn(async move { drop(recorder.run().await) }));
-        Self { connection, context, orders, _task: task }
-    }
-
-    /// Rows of dedicated workers of the main page are of this tab.
-    pub async fn set_tab(&self, tab_id: i64) {
-        // A recorder that has ended says so when it is to finish.
-        drop(self.orders.tell(Tab(tab_id)).await);
-    }
-
-    /// Waits until every worker has handed over what it has, `silent` for each at most, and all of it is recorded.
-    /// Says why records may be missing; "" when none are.
-    pub async fn finish(&self, silent: Duration, deadline: Instant) -> String {
-        let silent = silent.min(deadline.saturating_duration_since(Instant::now()) / 2);
-        let own = |s: &Arc<SessionInfo>| s.context_id.as_ref() == Some(&self.context) && is_worker(&s.kind);
-        let asked = |session: Arc<SessionInfo>| async move {
-            // Its answer comes after the end of the running task, and so after what that task recorded.
-            let params = json!({"expression": QUESTION, "silent": true});
-            match self.connection.call_raw(Some(&session.id), "Runtime.evaluate", params, silent).await {
-                Ok(_) => None,
-                Err(error) if error.is_session_gone() => None,
-                Err(CallError::Timeout { .. }) => {
-                    Some(format!("a {} did not answer within {silent:?}", session.kind))
-                }
-                Err(error) => Some(format!("a {} could not be asked for its records: {error}", session.kind)),
-            }
-        };
-        let sessions = self.connection.sessions().into_iter().filter(own);
-        let mut suspects: Vec<String> = join_all(sessions.map(asked)).await.into_iter().flatten().collect();
-        suspects.push(self.orders.finish(deadline, deadline).await);
-        suspects.retain(|s| !s.is_empty());
-        suspects.dedup();
-        suspects.join("; ")
+impl WorkerRecorder {
+    pub fn start(self, events: Subscription, context: ContextId) -> Callers {
+        let connection = self.connection.clone();
+        let calls =
+            Calls { recorder: self, workers: HashMap::new(), tab_id: -1, suspect: Suspect::default() };
+        Callers::start(Recorder::new("the workers", events, calls), (connection, context), is_worker)
     }
 }
 
 struct Worker {
-    rows: WorkerRows,
+    rows: CallRows,
     /// It waited for its hooks, and nothing came of them yet.
     unheard: bool,
 }
@@ -213,7 +162,7 @@ impl Calls {
                 &*session.kind == "worker" && of_page(&recorder.connection, session, &recorder.main);
             let page = of_main.then(|| (recorder.page_url)());
             let tab_id = if of_main { tab_id } else { -1 };
-            let rows = WorkerRows::new(session.url.to_string(), page, tab_id, recorder.hook.0.limit);
+            let rows = CallRows::new(session.url.to_string(), page, tab_id, recorder.hook.0.limit);
             Worker { rows, unheard: false }
         })
     }

@@ -3,6 +3,7 @@
 mod driving;
 mod page;
 mod picture;
+mod stop;
 mod warden;
 
 use std::sync::{Arc, OnceLock};
@@ -203,21 +204,15 @@ impl FirefoxVisit {
     async fn finish_once(&mut self, deadline: Instant) -> Ending {
         let mut ending = Ending::default();
         let alive = self.browser.bidi.close_reason().is_none();
-        if alive && (self.cookies || self.attendance.is_some()) {
-            // What it would ask for from now on the extension keeps from leaving the browser.
-            self.progress.detail("stopping the pages");
-            let time = left(deadline).min(CALL);
-            if let Err(error) =
-                self.browser.chrome::<i64>(chrome::STOP_ALL, json!([self.container]), time).await
-            {
-                tracing::debug!(%error, "a visit's pages could not be stopped");
-            }
-        }
+        let bare_documents = match alive && (self.cookies || self.attendance.is_some()) {
+            true => self.stop_pages(deadline).await,
+            false => Vec::new(),
+        };
         if let Some(attendance) = &self.attendance {
             self.progress.detail("waiting for the extension");
             let frames = if self.stuck { HAND_OVER_STUCK } else { HAND_OVER };
             match alive {
-                true => match attendance.flush(frames, deadline).await {
+                true => match attendance.flush(frames, bare_documents, deadline).await {
                     Ok(flushed) => {
                         ending.failure = flushed.failure();
                         ending.sessions = flushed.claims;

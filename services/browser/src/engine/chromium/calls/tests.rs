@@ -1,6 +1,6 @@
+use super::CallRows;
 use super::batch::{Call, decode};
 use super::call_site::{call_site, call_stack};
-use super::rows::WorkerRows;
 use sonde_proto::record::v1::record::Row;
 
 /// M13
@@ -67,7 +67,7 @@ fn call_sites_are_read_as_the_extension_reads_them() {
 /// I12, M18
 #[test]
 fn calls_are_numbered_and_cuts_and_limits_are_told() {
-    let mut worker = WorkerRows::new("http://a/w.js".to_owned(), None, -1, 10);
+    let mut worker = CallRows::new("http://a/w.js".to_owned(), None, -1, 10);
     let call = Call {
         symbol: "window.navigator.vendor".to_owned(),
         operation: 1,
@@ -82,13 +82,20 @@ fn calls_are_numbered_and_cuts_and_limits_are_told() {
         call.clone(),
         Call { cut: 7, ..call.clone() },
         Call { operation: 12, cut: 3, ..call.clone() },
-        Call { operation: 10, ..call },
+        Call { operation: 10, value: None, ..call },
     ];
     let rows: Vec<_> = rows.into_iter().flat_map(|call| worker.rows(call)).map(|(_, row)| row).collect();
-    let [Row::Javascript(a), Row::Javascript(b), Row::Truncation(cut), Row::Truncation(limit)] = &rows[..]
+    let [
+        Row::Javascript(a),
+        Row::Javascript(b),
+        Row::Truncation(cut),
+        Row::Truncation(limit),
+        Row::Truncation(missing),
+    ] = &rows[..]
     else {
         panic!("{rows:?}");
     };
+    assert_eq!((missing.reason.as_str(), missing.dropped_rows), ("target_missing", 0));
     assert_eq!((a.page_scoped_event_ordinal, b.page_scoped_event_ordinal), (0, 1));
     assert_eq!((cut.reason.as_str(), cut.dropped_bytes), ("value_cap", 7));
     assert_eq!((limit.reason.as_str(), limit.dropped_rows, limit.limit_value), ("symbol_limit", 3, 10));

@@ -1,27 +1,30 @@
-//! Rows of one worker.
+//! Rows of the calls in one worker or document.
 
 use sonde_proto::record::v1::record::Row;
 use sonde_proto::record::v1::{JavascriptCall, Truncation};
 
-use super::batch::{CALL_STACK, Call, LIMITED, STACK_FRAMES, TAMPERED, VALUE_CAP};
+use super::batch::{CALL_STACK, Call, LIMITED, MISSING, NOT_INSTRUMENTED, STACK_FRAMES, TAMPERED, VALUE_CAP};
 use super::call_site::{call_site, call_stack};
 
-/// What the rows of a worker have in common, and how many there were.
+/// What the rows of a worker or document have in common, and how many there were.
 #[derive(Clone, Debug, Default)]
-pub struct WorkerRows {
-    /// URL of the worker's script.
+pub struct CallRows {
+    /// URL of the worker's script, or of the document.
     pub url: String,
-    /// Of the page that a dedicated worker belongs to.
+    /// Of the page that it belongs to.
     pub top_level_url: Option<String>,
     /// -1: of no one tab.
     pub tab_id: i64,
+    /// Within its tab, 0 for the top frame; -1: of no one frame.
+    pub frame_id: i64,
     pub limit: u32,
     calls: i64,
 }
 
-impl WorkerRows {
+impl CallRows {
+    /// Of a worker.
     pub fn new(url: String, top_level_url: Option<String>, tab_id: i64, limit: u32) -> Self {
-        Self { url, top_level_url, tab_id, limit, calls: 0 }
+        Self { url, top_level_url, tab_id, frame_id: -1, limit, calls: 0 }
     }
 
     /// The rows of a record, with the time of its call in microseconds since the epoch.
@@ -29,6 +32,11 @@ impl WorkerRows {
         let at = call.at_us;
         if call.operation == LIMITED {
             return vec![(at, truncation("symbol_limit", None, call.cut, 0, self.limit.into(), call.symbol))];
+        }
+        if let MISSING | NOT_INSTRUMENTED = call.operation {
+            let why = if call.operation == MISSING { "target_missing" } else { "not_instrumented" };
+            let reason = call.value.as_deref().unwrap_or(why);
+            return vec![(at, truncation(reason, None, 0, 0, 0, call.symbol))];
         }
         let Some(operation) = call.word() else { return Vec::new() };
         let mut rows = Vec::new();
@@ -47,7 +55,7 @@ impl WorkerRows {
             incognito: true,
             page_scoped_event_ordinal: self.calls,
             tab_id: self.tab_id,
-            frame_id: -1,
+            frame_id: self.frame_id,
             document_url: Some(self.url.clone()),
             top_level_url: self.top_level_url.clone(),
             call_stack: whole,
@@ -71,7 +79,7 @@ impl WorkerRows {
     }
 }
 
-/// A row that says what of the calls in workers is not there.
+/// A row that says what of the calls is not there.
 pub fn truncation(
     reason: &str,
     column: Option<&str>,

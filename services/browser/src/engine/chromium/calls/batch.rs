@@ -3,6 +3,10 @@
 /// The words of the operations that are rows, by number.
 const OPERATIONS: [&str; 7] =
     ["call", "get", "set", "get(failed)", "set(failed)", "get(function)", "set(prevented)"];
+/// A target that is not there.
+pub const MISSING: u32 = 10;
+/// A property whose uses cannot be seen; the value says why.
+pub const NOT_INSTRUMENTED: u32 = 11;
 /// So many uses of the symbol, as the cut units say, beyond the limit.
 pub const LIMITED: u32 = 12;
 /// The worker's stack settings kept the call site from being read.
