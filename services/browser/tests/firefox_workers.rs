@@ -20,14 +20,16 @@ use tokio::time::Instant;
 
 /// Its load event waits for /wait.js, which waits for POST /done with what the workers said.
 const PAGE: &str = r#"<!doctype html><link rel=icon href="data:,"><script async src="/wait.js"></script><script>
-const said = {};
+const said = {}, kept = [];
+// Firefox may collect a worker that nothing refers to before it asks for its script.
+const worker = (...how) => kept[kept.push(new Worker(...how)) - 1];
 const names = ["dedicated", "module", "strict", "moved", "closing", "attack", "shared", "service", "stopped"];
 const from = (name) => ({ data }) => {
   said[name] = data;
   if (names.every((name) => name in said)) fetch("/done", { method: "POST", body: JSON.stringify(said) });
 };
-for (const name of ["dedicated", "strict", "moved", "closing", "attack"]) new Worker(`/${name}.js`).onmessage = from(name);
-new Worker("/module.js", { type: "module" }).onmessage = from("module");
+for (const name of ["dedicated", "strict", "moved", "closing", "attack"]) worker(`/${name}.js`).onmessage = from(name);
+worker("/module.js", { type: "module" }).onmessage = from("module");
 const stopped = new Worker("/stopped.js");
 stopped.onmessage = () => { stopped.terminate(); from("stopped")({ data: 1 }); };
 new SharedWorker("/shared.js").port.onmessage = from("shared");
@@ -52,7 +54,7 @@ const message = (target) => new Promise((end) => { target.onmessage = ({ data })
   const same = registration.installing === null && registration.waiting === null;
   registration.active.postMessage("hello");
   await message(navigator.serviceWorker);
-  const strict = await message(new Worker("/strict.js"));
+  const strict = await message(window.kept = new Worker("/strict.js"));
   await fetch("/done", { method: "POST", body: JSON.stringify({ controlled, same, strict }) });
 })();
 </script>"#;
@@ -65,7 +67,8 @@ eval("navigator.language;");
 const getter = Object.getOwnPropertyDescriptor(WorkerNavigator.prototype, "userAgent").get;
 const said = { text: String(getter), name: getter.name };
 performance.mark("\ud800 \u{1f600}");
-new Worker("/nested.js").onmessage = () => {
+const nested = new Worker("/nested.js");
+nested.onmessage = () => {
   setTimeout(() => { navigator.languages; postMessage(said); });
 };"#;
 

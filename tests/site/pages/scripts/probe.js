@@ -7,6 +7,7 @@
   const tagged = (url) => url.includes("v={{v}}") ? url : url + (url.includes("?") ? "&" : "?") + "v={{v}}";
   let report = empty();
   let sets = 0;
+  const kept = [];
   const count = (kind, operation, symbol, n) => {
     const key = operation + " " + symbol;
     report[kind][key] = (report[kind][key] || 0) + n;
@@ -92,7 +93,9 @@
       return { element, settled };
     },
     // The next event of a name; an error event of the same target fails it.
+    // Firefox may collect a worker that nothing refers to before it asks for its script.
     event: (target, name) => new Promise((end, fail) => {
+      kept.push(target);
       target.addEventListener(name, end, { once: true });
       if (name !== "error") target.addEventListener("error", (event) => fail(new Error(name + " awaited: " + (event.message || "error"))), { once: true });
     }),
