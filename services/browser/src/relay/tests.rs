@@ -95,8 +95,8 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     assert!(!background.contains("foo"), "{background}");
     let settings = JsSettings::parse(r#"[{"window.foo": ["b\u00e4r"]}]"#).unwrap();
     let hooking = ExtensionConfig { workers: true, javascript_settings: settings, ..config() };
-    prepare_extension(&source, &dir.path().join("d"), &hooking).unwrap();
-    let background = fs::read_to_string(dir.path().join("d/background.js")).unwrap();
+    prepare_extension(&source, &dir.path().join("hooking"), &hooking).unwrap();
+    let background = fs::read_to_string(dir.path().join("hooking/background.js")).unwrap();
     assert!(background.contains(r"b\\\\u00e4r") && !background.contains("s3cr3t"), "{background}");
     assert_eq!(fs::read_to_string(dir.path().join("a/manifest.json")).unwrap(), manifest);
     let of = |copy: &str| {

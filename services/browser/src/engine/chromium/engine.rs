@@ -84,14 +84,9 @@ impl Chromium {
             ..ChromiumOptions::default()
         };
         let prepared = match (&spec.extension, &self.extension) {
-            (Some(scripts), Ok(source)) => Some(Prepared::new(
-                source,
-                self.run_dir.path(),
-                scripts,
-                self.capture,
-                false,
-                self.testing,
-            )),
+            (Some(scripts), Ok(source)) => {
+                Some(Prepared::new(source, self.run_dir.path(), scripts, self.capture, false, self.testing))
+            }
             _ => None,
         };
         let prepared = async {
