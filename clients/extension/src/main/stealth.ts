@@ -135,7 +135,8 @@ SONDE_GIVE({
     const send = holder[name] as (text: string) => void;
     delete holder[name];
     session = of;
-    sink.connect(send);
+    // The browser's function takes one argument, and no more.
+    sink.connect((text) => send(text));
     return waited;
   },
   /** The first document of a popup must not wait: what opened it would hang with it. */
