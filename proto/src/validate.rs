@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use crate::js_settings::JsSettings;
 use crate::visit::v1::{
-    BrowserKind, BrowserSpec, Command, CommandSequence, Instruments, ThirdPartyCookies, VisitLimits,
-    command::Step,
+    BrowserKind, BrowserSpec, CaptureMode, Command, CommandSequence, Instruments, ThirdPartyCookies,
+    VisitLimits, command::Step,
 };
 
 /// One wrong field.
@@ -271,12 +271,29 @@ pub fn validate_setup(
             error
         }));
     }
+    let kind = browser.map(BrowserSpec::kind).unwrap_or_default();
+    if let Some(mode) = instruments.map(Instruments::javascript_capture) {
+        capture_error(mode, kind, errors);
+    }
     if let Some(l) = limits {
         let second = Duration::from_secs(1);
         duration(l.prepare, "limits.prepare", second, MAX_TIMEOUT, errors);
         duration(l.seal, "limits.seal", second, MAX_TIMEOUT, errors);
         duration(l.total, "limits.total", second, MAX_TIMEOUT * 24, errors);
     }
+}
+
+fn capture_error(mode: CaptureMode, kind: BrowserKind, errors: &mut FieldErrors) {
+    let wrong = match (mode, kind) {
+        (CaptureMode::Stealth, BrowserKind::Firefox) => {
+            "stealth is a mode of Chromium: Firefox has wrapped and exported"
+        }
+        (CaptureMode::Exported, BrowserKind::Chromium | BrowserKind::Unspecified) => {
+            "exported is a mode of Firefox: Chromium has wrapped and stealth"
+        }
+        _ => return,
+    };
+    errors.push("instruments.javascript_capture", wrong);
 }
 
 fn browser_errors(b: &BrowserSpec, errors: &mut FieldErrors) {

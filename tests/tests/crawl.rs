@@ -101,6 +101,29 @@ async fn pages_of_all_kinds_fill_the_tables_and_a_second_crawl_is_appended() {
     world.assert_nothing_left(Duration::from_secs(5)).await;
 }
 
+/// M13, I7: a crawl chooses how its calls are caught, and its provenance says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crawl_chooses_its_capture_mode() {
+    let (world, site) = (World::new(), fixture().await);
+    let url = urls(&site, &["javascript"]).remove(0);
+    let sonde = ends(&world, &[&url, "--js-capture", "exported"], 4).await;
+    let told = sonde.stderr();
+    assert!(told.contains("javascript_capture") && told.contains("exported is a mode of Firefox"), "{told}");
+    for (n, mode) in [(1, "wrapped"), (2, "stealth")] {
+        ends(&world, &[&url, "--js-capture", mode, "--name", mode], 0).await;
+        check(&world.data(), &Expectation::all_ok(n)).unwrap().assert_clean();
+        let said = format!(
+            "SELECT count(*) FROM provenance WHERE subject LIKE 'browser:%' \
+             AND facts ->> '$.extension.javascript_capture' = '{mode}'"
+        );
+        assert_eq!(count(&world, &said), 1, "{mode}");
+        let called =
+            "SELECT count(DISTINCT visit_id) FROM javascript WHERE symbol = 'window.navigator.userAgent'";
+        assert_eq!(count(&world, called), i64::try_from(n).unwrap(), "{mode}");
+    }
+    world.assert_nothing_left(Duration::from_secs(5)).await;
+}
+
 /// M46
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_lines_are_named_and_the_others_are_visited() {

@@ -101,6 +101,9 @@ pub struct VisitSetup {
     /// Calls recorded of each JavaScript symbol in each document, the rest being counted; 0: all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub js_limit: u32,
+    /// How JavaScript calls are caught; the browser-service's default unless given
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub js_capture: Option<CaptureArg>,
     /// When a page counts as loaded
     #[arg(long, value_enum, default_value_t = Load::Load)]
     pub load: Load,
@@ -148,6 +151,16 @@ pub enum IsolationArg {
     Context,
     /// A fresh process and profile per visit
     Process,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CaptureArg {
+    /// Proxies around the functions
+    Wrapped,
+    /// Breakpoints of the engine, nothing replaced (Chromium)
+    Stealth,
+    /// Functions lent to the page (Firefox)
+    Exported,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

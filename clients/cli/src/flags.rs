@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use sonde_proto::js_settings::{COLLECTIONS, JsSettings};
 use sonde_proto::visit::v1::{
-    BrowseCommand, BrowserKind, BrowserSpec, Command, DumpPageSourceCommand, GetCommand, Instruments,
-    Isolation, LoadPolicy, ScreenshotCommand, ThirdPartyCookies, command::Step,
+    BrowseCommand, BrowserKind, BrowserSpec, CaptureMode, Command, DumpPageSourceCommand, GetCommand,
+    Instruments, Isolation, LoadPolicy, ScreenshotCommand, ThirdPartyCookies, command::Step,
 };
 
-use crate::args::{BrowserArg, IsolationArg, Load, ThirdParty, VisitSetup};
+use crate::args::{BrowserArg, CaptureArg, IsolationArg, Load, ThirdParty, VisitSetup};
 use crate::exit::CliError;
 
 /// A std duration as the contract's.
@@ -53,12 +53,28 @@ pub fn instruments(setup: &VisitSetup) -> Result<Instruments, CliError> {
         chosen.javascript_settings = javascript_settings(given)?;
     }
     chosen.javascript_limit = setup.js_limit;
+    if let Some(mode) = setup.js_capture {
+        if !chosen.javascript {
+            return Err(CliError::Input(
+                "--js-capture needs the javascript instrument: add it to --instruments".to_owned(),
+            ));
+        }
+        chosen.javascript_capture = capture(mode).into();
+    }
     if !chosen.save_content.is_empty() && !chosen.http {
         return Err(CliError::Input(
             "--save-content needs the http instrument: add it to --instruments".to_owned(),
         ));
     }
     Ok(chosen)
+}
+
+fn capture(mode: CaptureArg) -> CaptureMode {
+    match mode {
+        CaptureArg::Wrapped => CaptureMode::Wrapped,
+        CaptureArg::Stealth => CaptureMode::Stealth,
+        CaptureArg::Exported => CaptureMode::Exported,
+    }
 }
 
 /// JSON text, the name of a collection, or the file that holds the text; checked.

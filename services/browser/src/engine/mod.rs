@@ -19,8 +19,8 @@ use futures_util::future::BoxFuture;
 use sonde_proto::browser::v1::{RelayNetwork, RelayStart};
 use sonde_proto::js_settings::DEFAULT_JS_SETTINGS;
 use sonde_proto::visit::v1::{
-    ArtifactRef, BrowserKind, BrowserSpec, Command, CommandStatus, Failure, Instruments, Isolation,
-    ThirdPartyCookies,
+    ArtifactRef, BrowserKind, BrowserSpec, CaptureMode, Command, CommandStatus, Failure, Instruments,
+    Isolation, ThirdPartyCookies,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -73,6 +73,8 @@ pub struct Scripts {
     pub javascript_settings: String,
     /// Calls recorded of each symbol in each document; 0: all.
     pub javascript_limit: u32,
+    /// How they are caught.
+    pub capture: CaptureMode,
 }
 
 impl Scripts {
@@ -108,6 +110,7 @@ impl Scripts {
         Self {
             javascript_settings: if given == DEFAULT_JS_SETTINGS { String::new() } else { given.to_owned() },
             javascript_limit: instruments.javascript_limit,
+            capture: instruments.javascript_capture(),
             ..Self::default()
         }
     }

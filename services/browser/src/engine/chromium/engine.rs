@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use sonde_proto::visit::v1::{Failure, ThirdPartyCookies};
+use sonde_proto::visit::v1::{CaptureMode, Failure, ThirdPartyCookies};
 
 use super::capabilities::{self, Launched};
 use super::cdp::{AutoAttach, Connection, Filter, RawCommand, SessionInfo};
@@ -65,6 +65,14 @@ impl Chromium {
         })
     }
 
+    fn capture(&self, spec: &LaunchSpec) -> Capture {
+        match spec.extension.as_ref().map(|scripts| scripts.capture) {
+            Some(CaptureMode::Wrapped) => Capture::Wrapped,
+            Some(CaptureMode::Stealth) => Capture::Stealth,
+            _ => self.capture,
+        }
+    }
+
     async fn start(&self, spec: LaunchSpec) -> Result<Arc<dyn Browser>, LaunchFailure> {
         let options = ChromiumOptions {
             executable: self.executable.clone(),
@@ -83,9 +91,10 @@ impl Chromium {
             deadline: self.launch_timeout,
             ..ChromiumOptions::default()
         };
+        let capture = self.capture(&spec);
         let prepared = match (&spec.extension, &self.extension) {
             (Some(scripts), Ok(source)) => {
-                Some(Prepared::new(source, self.run_dir.path(), scripts, self.capture, false, self.testing))
+                Some(Prepared::new(source, self.run_dir.path(), scripts, capture, false, self.testing))
             }
             _ => None,
         };
@@ -126,7 +135,7 @@ impl Chromium {
         if let (Some(scripts), Ok(source)) = (&spec.extension, &self.extension)
             && scripts.javascript
         {
-            if self.capture == Capture::Stealth {
+            if capture == Capture::Stealth {
                 let loaded = StealthSource::load(source, scripts).await;
                 stealth = Some(loaded.map_err(|e| failed("preparing the instrument of documents", &e))?);
             } else {
@@ -159,6 +168,7 @@ impl Chromium {
         extension: Option<&Extension>,
     ) -> BrowserFacts {
         let version = browser.version();
+        let capture = self.capture(spec);
         let provenance = json!({
             "product": version.product,
             "revision": version.revision,
@@ -178,7 +188,7 @@ impl Chromium {
             "public_suffix_list": PUBLIC_SUFFIX_LIST,
             "presentation": PRESENTATION,
             "http_authentication": "challenges are not answered: the page gets their 401 responses",
-            "debugger": match self.capture {
+            "debugger": match capture {
                 Capture::Stealth => "on; it pauses at the start of each document and at `debugger` statements",
                 _ => "on where scripts or HTTP are recorded; it skips all pauses",
             },
@@ -187,7 +197,7 @@ impl Chromium {
                 "id": e.id,
                 "version": e.facts.version,
                 "hash": e.facts.hash,
-                "javascript_capture": self.capture.name(),
+                "javascript_capture": capture.name(),
                 "javascript_testing": self.testing,
             })),
         });
@@ -198,7 +208,7 @@ impl Chromium {
                 scripts: spec.extension.as_ref(),
                 extension: extension.is_some(),
                 proxied: is_proxied(&spec.extra_flags),
-                stealth: self.capture == Capture::Stealth,
+                stealth: capture == Capture::Stealth,
             }),
         }
     }

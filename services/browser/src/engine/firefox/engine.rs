@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use sonde_proto::visit::v1::{BrowserKind, Failure, ThirdPartyCookies};
+use sonde_proto::visit::v1::{BrowserKind, CaptureMode, Failure, ThirdPartyCookies};
 
 use super::bidi::Bidi;
 use super::capabilities;
@@ -56,6 +56,14 @@ impl Firefox {
         })
     }
 
+    fn capture(&self, spec: &LaunchSpec) -> Capture {
+        match spec.extension.as_ref().map(|scripts| scripts.capture) {
+            Some(CaptureMode::Wrapped) => Capture::Wrapped,
+            Some(CaptureMode::Exported) => Capture::Exported,
+            _ => self.capture,
+        }
+    }
+
     fn programs(&self) -> Result<Programs, locate::LocateError> {
         locate::locate(self.firefox.as_deref(), self.geckodriver.as_deref())
     }
@@ -78,7 +86,7 @@ impl Firefox {
             match (&spec.extension, &self.extension) {
                 (Some(scripts), Ok(source)) => {
                     let (dir, testing) = (self.run_dir.path(), self.testing);
-                    Prepared::new(source, dir, scripts, self.capture, true, testing).await.map(Some)
+                    Prepared::new(source, dir, scripts, self.capture(&spec), true, testing).await.map(Some)
                 }
                 _ => Ok(None),
             }
@@ -146,7 +154,7 @@ impl Firefox {
                 "hash": e.facts.hash,
                 "javascript_testing": self.testing,
                 "public_suffix_list": e.public_suffix_list,
-                "javascript_capture": self.capture.name(),
+                "javascript_capture": self.capture(spec).name(),
             })),
         });
         BrowserFacts {
