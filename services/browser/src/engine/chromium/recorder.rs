@@ -104,12 +104,13 @@ pub(super) struct Recorder<H: Handler> {
 }
 
 /// A recording that was told to finish: what comes now is late.
-pub(super) struct Finished<T> {
+pub(super) struct Finished<H: Handler> {
     events: Subscription,
-    orders: mpsc::Receiver<Order<T>>,
+    pub handler: H,
+    orders: mpsc::Receiver<Order<H::Order>>,
 }
 
-impl<T> Finished<T> {
+impl<H: Handler> Finished<H> {
     /// The next that came late; `None`: the browser or the visit is over.
     pub async fn late(&mut self) -> Option<Item> {
         tokio::select! {
@@ -128,7 +129,7 @@ impl<H: Handler> Recorder<H> {
     }
 
     /// Runs until it is told to finish; `None`: its visit was dropped before.
-    pub async fn run(mut self) -> Option<Finished<H::Order>> {
+    pub async fn run(mut self) -> Option<Finished<H>> {
         let mut connected = true;
         loop {
             let recorded = tokio::select! {
@@ -142,7 +143,8 @@ impl<H: Handler> Recorder<H> {
                         let suspect = self.finish(deadline).await;
                         // A visit that was dropped meanwhile does not want to know.
                         let _ = done.send(suspect);
-                        return Some(Finished { events: self.events, orders: self.orders });
+                        let Self { events, handler, orders } = self;
+                        return Some(Finished { events, handler, orders });
                     }
                 },
                 Some(done) = self.handler.done() => self.handler.on_done(done).await,

@@ -198,6 +198,9 @@ impl HttpTracker {
             let row = rows::response(&shared, reply, fate);
             self.record(reply.at_us, Row::HttpResponse(row));
             self.resolved(exchange, at);
+            if self.finishing {
+                self.answered.insert(exchange.cdp_id.clone());
+            }
         }
         if let Ending::Failed(failure) = ending
             && !is_ours(&failure)

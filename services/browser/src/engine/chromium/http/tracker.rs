@@ -1,6 +1,6 @@
 //! From events to requests: what each event changes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -39,6 +39,8 @@ pub struct HttpTracker {
     pub(super) stripped: (i64, i64),
     pub(super) links: Links,
     pub(super) empty_stored: bool,
+    /// DevTools ids of requests that were open at the end and whose answer is recorded.
+    pub(super) answered: HashSet<String>,
     pub(super) finishing: bool,
     pub(super) now_us: i64,
     pub(super) out: Vec<Action>,
@@ -63,6 +65,7 @@ impl HttpTracker {
             stripped: (0, 0),
             links: Links::default(),
             empty_stored: false,
+            answered: HashSet::new(),
             finishing: false,
             now_us: 0,
             out: Vec::new(),
@@ -418,6 +421,12 @@ impl HttpTracker {
             self.advance(request.request_id, false);
         }
         std::mem::take(&mut self.out)
+    }
+
+    /// Whether a request that was open at [`Self::finish`] has its answer in the rows, as the network service told of
+    /// it; the page's own word of it may follow.
+    pub fn has_answer(&self, cdp_request_id: &str) -> bool {
+        self.answered.contains(cdp_request_id)
     }
 
     /// The end of the visit: what is still open becomes failures, and what was not recorded is counted.

@@ -8,7 +8,7 @@ use serde_json::json;
 use sonde_proto::record::v1::{Truncation, Unattributed, record::Row};
 use sonde_runtime::clock::wall_us;
 
-use super::recorder::Tab;
+use super::recorder::Network;
 use crate::engine::chromium::cdp::{Event, Item};
 use crate::engine::chromium::recorder::Finished;
 use crate::uplink::AttemptUplink;
@@ -34,8 +34,8 @@ struct Sorter {
 }
 
 impl Sorter {
-    /// Tables and payloads (JSON text) of rows to be kept.
-    fn sort(&mut self, event: &Event) -> Vec<(&'static str, String)> {
+    /// Tables and payloads (JSON text) of rows to be kept. `answered`: whether the visit has the answer to a request.
+    fn sort(&mut self, event: &Event, answered: impl Fn(&str) -> bool) -> Vec<(&'static str, String)> {
         let payload = event.params.get().to_owned();
         let late = || event.params.decode::<Late>().unwrap_or_default();
         match &*event.method {
@@ -47,8 +47,11 @@ impl Sorter {
             }
             "Network.requestWillBeSentExtraInfo" => self.sent(&late().request_id),
             "Network.responseReceived" => {
-                let mut rows = self.sent(&late().request_id);
-                rows.push(("http_responses", payload));
+                let late = late();
+                let mut rows = self.sent(&late.request_id);
+                if !answered(&late.request_id) {
+                    rows.push(("http_responses", payload));
+                }
                 rows
             }
             "Network.loadingFailed" => {
@@ -71,12 +74,13 @@ impl Sorter {
 }
 
 /// Keeps late events until the browser or the visit is over.
-pub(super) async fn keep(mut recording: Finished<Tab>, uplink: AttemptUplink) {
+pub(super) async fn keep(mut recording: Finished<Network>, uplink: AttemptUplink) {
     let mut sorter = Sorter::default();
     let (mut kept, mut beyond) = (0, 0);
     while let Some(item) = recording.late().await {
         let Item::Event(event) = item else { continue };
-        for (table_name, payload) in sorter.sort(&event) {
+        let answered = |request_id: &str| recording.handler.has_answer(request_id);
+        for (table_name, payload) in sorter.sort(&event, answered) {
             if kept >= KEPT {
                 beyond += 1;
                 continue;

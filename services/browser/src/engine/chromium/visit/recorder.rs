@@ -237,6 +237,11 @@ impl Network {
         }
     }
 
+    /// Whether the visit has the answer to a request that it did not see the end of.
+    pub fn has_answer(&self, cdp_request_id: &str) -> bool {
+        self.tracker.has_answer(cdp_request_id)
+    }
+
     async fn on_event(&mut self, event: &Event) -> Result<(), UplinkError> {
         let Some(session) = &event.session else { return Ok(()) };
         let age = i64::try_from(event.received_at.elapsed().as_micros()).unwrap_or(0);

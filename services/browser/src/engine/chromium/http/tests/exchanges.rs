@@ -141,6 +141,19 @@ fn an_answer_that_comes_after_its_page_has_gone_is_a_response() {
     assert_eq!((bench.requests().len(), bench.cookies().len()), (1, 1));
 }
 
+/// I14: the page's own word of an answer that the visit has comes after its end, and is no news.
+#[test]
+fn an_answer_that_only_the_network_service_told_of_is_the_visits() {
+    let mut bench = Bench::with(SaveContent::None);
+    bench.events([sent("1", URL, "Other"), sent_extra("1", 1.0), received_extra("1", 200, "a=1")]);
+    bench.events([sent("2", URL, "Other"), sent_extra("2", 1.0)]);
+    assert!(bench.responses().is_empty() && !bench.tracker.has_answer("1"));
+    bench.finish();
+    let outcomes: Vec<_> = bench.responses().iter().map(|r| r.body_outcome.as_str()).collect();
+    assert_eq!((outcomes, bench.failures().len()), (vec!["aborted"], 1));
+    assert_eq!((bench.tracker.has_answer("1"), bench.tracker.has_answer("2")), (true, false));
+}
+
 /// I10: what the browser refuses to send never reaches a site.
 #[test]
 fn a_request_that_was_not_sent_has_only_its_failure() {
