@@ -1,13 +1,15 @@
 //! P2: what all instruments cost, by browser and capture mode.
 //!
 //! An argument that does not begin with a dash chooses the modes whose names hold it, as `firefox` or `stealth`.
-use std::time::{Duration, Instant};
+#[path = "shared/turns.rs"]
+mod turns;
 
-use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, GetCommand, Instruments, Outcome, command::Step};
+use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, Instruments};
 use sonde_site::{Site, SiteOptions, page};
 use sonde_tests::measure::{Pair, ROUNDS};
-use sonde_tests::session::{Browsers, Slot, all_instruments};
+use sonde_tests::session::{Browsers, all_instruments};
 use sonde_tests::world::World;
+use turns::visits;
 
 /// Name, browser, settings of the browser-service.
 type Mode = (&'static str, BrowserKind, &'static [(&'static str, &'static str)]);
@@ -26,16 +28,6 @@ const PAGES: [(&str, &str, &str, u32, &str); 3] = [
     // It reads two properties n times each.
     ("page of 10^5 instrumented calls", "js-flood", "&n=50000", 1, "<= 2.0"),
 ];
-
-async fn visits(slot: &mut Slot, url: &str, instruments: &Instruments, visits: u32) -> Duration {
-    let began = Instant::now();
-    for _ in 0..visits {
-        let get = Step::Get(GetCommand::default());
-        let result = slot.visit(url, instruments.clone(), vec![get]).await;
-        assert_eq!(result.outcome(), Outcome::Ok, "{url}: {:?}", result.failure);
-    }
-    began.elapsed() / visits
-}
 
 async fn compare(site: &Site, (name, kind, settings): Mode) {
     let world = World::new();

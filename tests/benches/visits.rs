@@ -2,27 +2,20 @@
 
 #[path = "shared/bare.rs"]
 mod bare;
+#[path = "shared/turns.rs"]
+mod turns;
 
 use std::time::{Duration, Instant};
 
-use sonde_proto::visit::v1::{GetCommand, Instruments, Outcome, command::Step};
+use sonde_proto::visit::v1::Instruments;
 use sonde_site::{Site, SiteOptions, page};
 use sonde_tests::measure::{Pair, ROUNDS};
-use sonde_tests::session::{Browsers, Slot};
+use sonde_tests::session::Browsers;
 use sonde_tests::world::World;
+use turns::visits;
 
 /// Visits per turn: one alone is shorter than the noise of the machine.
 const VISITS: u32 = 10;
-
-async fn through_service(slot: &mut Slot, url: &str, instruments: &Instruments, visits: u32) -> Duration {
-    let began = Instant::now();
-    for _ in 0..visits {
-        let get = Step::Get(GetCommand::default());
-        let result = slot.visit(url, instruments.clone(), vec![get]).await;
-        assert_eq!(result.outcome(), Outcome::Ok, "{url}: {:?}", result.failure);
-    }
-    began.elapsed() / visits
-}
 
 async fn bare(browser: &sonde_browser::engine::chromium::launch::Browser, url: &str) -> Duration {
     let began = Instant::now();
@@ -42,13 +35,13 @@ async fn main() {
     let small = page("static-small").expect("the site has the page").url(&site, "bench", "");
     // The first visits start browsers and fill caches of code.
     for _ in 0..3 {
-        through_service(&mut plain, &small, &none, 1).await;
+        visits(&mut plain, &small, &none, 1).await;
         bare::visit(&bare_browser, &small).await;
     }
     let mut first =
         Pair::new("P1", "static page", "un-instrumented visit", "bare DevTools script", "<= 1.05");
     for _ in 0..ROUNDS {
-        let ours = through_service(&mut plain, &small, &none, VISITS).await;
+        let ours = visits(&mut plain, &small, &none, VISITS).await;
         first.add(ours, bare(&bare_browser, &small).await);
     }
     println!("{first}");

@@ -199,7 +199,7 @@ impl Attendance {
         Ok((ready.tab_id, ready.window_id))
     }
 
-    /// Brings everything the extension has into the uplink. `bare_documents`: see [`RelayServer::flush`].
+    /// Brings everything the extension has into the uplink. `bare_documents`: see [`Relay::flush`].
     pub async fn flush(
         &self,
         frames: Duration,
