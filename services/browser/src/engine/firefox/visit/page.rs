@@ -71,13 +71,21 @@ impl FirefoxVisit {
             let told: Result<Value, _> = self.browser.chrome(chrome::REFER, arguments, left(deadline)).await;
             told.map_err(NotLoaded::Driver)?;
         }
-        let pages = self.state.borrow().pages;
+        let (pages, downloaded) = {
+            let state = self.state.borrow();
+            (state.pages, state.downloaded)
+        };
         // It answers when the document is committed.
         let params = json!({"context": self.context, "url": url, "wait": "none"});
         match self.browser.bidi.call("browsingContext.navigate", params, left(deadline)).await {
             Ok(answer) => {
                 let navigation = answer["navigation"].as_str().unwrap_or_default();
-                let over = |s: &PageState| s.has_committed(navigation) || s.has_failed(navigation);
+                let target = answer["url"].as_str().unwrap_or(url);
+                let over = |s: &PageState| {
+                    s.has_committed(navigation)
+                        || s.has_failed(navigation)
+                        || s.has_downloaded(target, downloaded)
+                };
                 self.until("the document", deadline, over).await?;
                 match self.state.borrow().has_committed(navigation) {
                     true => {}

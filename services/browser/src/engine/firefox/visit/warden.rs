@@ -28,6 +28,10 @@ pub(super) struct PageState {
     commits: VecDeque<String>,
     /// Those that came to nothing, or to a download.
     failures: VecDeque<String>,
+    /// URLs of downloads, oldest first, each with its number.
+    downloads: VecDeque<(u64, String)>,
+    /// Downloads so far.
+    pub downloaded: u64,
     documents: u64,
     /// Documents and error pages so far.
     pub pages: u64,
@@ -57,6 +61,18 @@ impl PageState {
     /// Whether this navigation left the page where it was.
     pub fn has_failed(&self, navigation: &str) -> bool {
         self.failures.iter().any(|n| n == navigation)
+    }
+
+    /// Whether this URL became a download after the first `before`. Firefox sometimes tells of a navigation and of the
+    /// download that it comes to by two ids.
+    pub fn has_downloaded(&self, url: &str, before: u64) -> bool {
+        self.downloads.iter().any(|(number, downloaded)| *number > before && downloaded == url)
+    }
+
+    fn download(&mut self, event: &Event) {
+        self.downloaded += 1;
+        push(&mut self.downloads, (self.downloaded, event.text("url").to_owned()));
+        push(&mut self.failures, event.text("navigation").to_owned());
     }
 
     fn reached(&mut self, event: &Event) {
@@ -146,7 +162,8 @@ impl Warden {
             "browsingContext.historyUpdated" => {
                 self.state.send_modify(|s| event.text("url").clone_into(&mut s.url));
             }
-            "browsingContext.navigationFailed" | "browsingContext.downloadWillBegin" => {
+            "browsingContext.downloadWillBegin" => self.state.send_modify(|s| s.download(event)),
+            "browsingContext.navigationFailed" => {
                 self.state.send_modify(|s| push(&mut s.failures, event.text("navigation").to_owned()));
             }
             "browsingContext.domContentLoaded" => self.state.send_modify(|s| s.dom_content = true),
@@ -221,5 +238,15 @@ mod tests {
         assert_eq!(committed("about:certerror?e=nssBadCert").error_page.as_deref(), Some("nssBadCert"));
         assert!(committed("about:tabcrashed?e=tabcrashed&u=x").gone.is_some());
         assert_eq!(committed("about:blank").documents(), 1);
+    }
+
+    #[test]
+    fn a_download_is_known_by_its_url_whatever_navigation_it_names() {
+        let mut state = PageState::default();
+        let params = json!({"context": "c", "navigation": "other", "url": "http://a.test/file"});
+        state.download(&Event { method: "browsingContext.downloadWillBegin".into(), params });
+        assert!(state.has_failed("other") && state.has_downloaded("http://a.test/file", 0));
+        assert!(!state.has_downloaded("http://a.test/file", 1), "one before the navigation is another's");
+        assert!(!state.has_downloaded("http://a.test/", 0));
     }
 }
