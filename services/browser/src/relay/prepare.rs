@@ -12,8 +12,8 @@ use sonde_proto::js_settings::JsSettings;
 
 /// The marker that the configuration takes the place of, quotes included.
 const MARKER: &str = "\"@@SONDE_CONFIG@@\"";
-/// The files that hold it.
-const INLINED: [&str; 4] = ["background.js", "exported.js", "isolated.js", "main.js"];
+/// The content scripts that hold it, as the background does.
+const INLINED: [&str; 3] = ["exported.js", "isolated.js", "main.js"];
 const MANIFEST: &str = "manifest.json";
 /// Run by the browser-service and by the background: not files of the extension itself.
 const OURS: [&str; 3] = [PREFIX, "stealth.js", "worker.js"];

@@ -171,6 +171,20 @@ impl Bidi {
         serde_json::from_value(answer).map_err(|e| BidiError::Answer { method, error: e.to_string() })
     }
 
+    /// Evaluates in a world of its own in a page's context, which the page cannot see or reach; gives the text that comes
+    /// out, `None` for another value.
+    pub async fn isolated(
+        &self,
+        context: &str,
+        expression: &str,
+        deadline: Duration,
+    ) -> Result<Option<String>, BidiError> {
+        let target = json!({"context": context, "sandbox": "sonde"});
+        let params = json!({"expression": expression, "target": target, "awaitPromise": false});
+        let answer = self.call("script.evaluate", params, deadline).await?;
+        Ok(answer["result"]["value"].as_str().map(str::to_owned))
+    }
+
     /// The events that `wants` says yes to, from now on. The browser sends those that `session.subscribe` asked for.
     pub fn events(&self, wants: impl Fn(&Event) -> bool + Send + 'static) -> Events {
         self.0.shared.subscribers.add(Box::new(wants))

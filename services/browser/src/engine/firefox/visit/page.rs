@@ -219,13 +219,7 @@ impl FirefoxVisit {
         expression: &str,
         deadline: Instant,
     ) -> Result<Option<String>, NotLoaded> {
-        let target = json!({"context": self.context, "sandbox": "sonde"});
-        let params = json!({"expression": expression, "target": target, "awaitPromise": false});
-        let mut answer = self.browser.bidi.call("script.evaluate", params, left(deadline)).await?;
-        match answer["result"]["value"].take() {
-            Value::String(text) => Ok(Some(text)),
-            _ => Ok(None),
-        }
+        Ok(self.browser.bidi.isolated(&self.context, expression, left(deadline)).await?)
     }
 
     /// HTTP status of the page's document; 0 when none came.

@@ -62,9 +62,6 @@ impl FirefoxVisit {
 
     async fn bare_document(&self, context: &str, time: Duration) -> Result<Option<String>, BidiError> {
         let expression = "document.documentElement === null ? location.href : null";
-        let target = json!({"context": context, "sandbox": "sonde"});
-        let params = json!({"expression": expression, "target": target, "awaitPromise": false});
-        let answer = self.browser.bidi.call("script.evaluate", params, time).await?;
-        Ok(answer["result"]["value"].as_str().map(str::to_owned))
+        self.browser.bidi.isolated(context, expression, time).await
     }
 }

@@ -188,11 +188,8 @@ impl Warden {
 
     /// Asks for what the lost events would have told.
     async fn look_again(&self) {
-        let target = json!({"context": self.main, "sandbox": "sonde"});
         let expression = "document.readyState + ' ' + location.href";
-        let params = json!({"expression": expression, "target": target, "awaitPromise": false});
-        let answer = self.bidi.call("script.evaluate", params, STATE).await;
-        let text = answer.ok().and_then(|a| a["result"]["value"].as_str().map(str::to_owned));
+        let text = self.bidi.isolated(&self.main, expression, STATE).await.ok().flatten();
         let Some((ready, url)) = text.as_deref().and_then(|text| text.split_once(' ')) else { return };
         self.state.send_modify(|s| {
             url.clone_into(&mut s.url);
