@@ -52,12 +52,14 @@ pub mod coordinator {
 mod ids;
 pub mod js_settings;
 mod json;
+mod records;
 pub mod schema;
 mod validate;
 mod words;
 
 pub use ids::{BrowserId, CrawlId, Fence, InvalidId, StreamId, VisitId};
 pub use json::to_json;
+pub use records::{Entries, Entry, InvalidList};
 pub use validate::{
     DomainSequence, FieldError, FieldErrors, validate_commands, validate_sequence, validate_setup,
     validate_url,

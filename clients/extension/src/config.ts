@@ -29,6 +29,8 @@ export interface LogSettings {
 
 export interface MainConfig {
   readonly secret: string;
+  /** What the address of a visit's first page ends with: nothing runs in it that could be recorded. */
+  readonly firstPage: string;
   readonly javascript: boolean;
   readonly cookies: boolean;
   readonly targets: readonly Target[];

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { fromBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { decodeBatch } from "../src/batch";
 import { parseCookie, parseStoreCall, cookieRow } from "../src/background/cookies";
 import { JavascriptEncoder } from "../src/background/javascript";
@@ -9,31 +9,46 @@ import { callSiteOf, callStackText } from "../src/background/stack";
 import { NO_VISIT, Streams } from "../src/background/streams";
 import type { ClosedBatch } from "../src/background/streams";
 import { wellFormed } from "../src/background/wire";
-import { RecordListSchema, RecordSchema } from "../src/gen/sonde/record/v1/record_pb";
+import { JavascriptCallsSchema, RecordListSchema } from "../src/gen/sonde/record/v1/record_pb";
 
 const facts = {
   incognito: true, windowId: 3, tabId: 1_234_567_890, frameId: 5, documentId: "D", documentUrl: "http://a/", topLevelUrl: "http://ü/",
 };
 
-test("a call encoded by hand is what the generated code reads", () => {
+test("calls encoded by hand are what the generated code reads", () => {
   const encoder = new JavascriptEncoder();
   const stack = "Error\n    at f (http://a/s.js:10:5)\n    at http://a/:1:1";
   const long = "é".repeat(300_000);
-  const bytes = encoder.encode(
-    { symbol: "window.navigator.userAgent", operation: 1, flags: 3, at: 1_800_000_000_123_456, stack, value: long, args: "[1]", cut: 0 },
-    4_000_000_000, encoder.prefix(facts),
-  );
-  const record = fromBinary(RecordSchema, bytes);
-  assert.equal(record.capturedAtUs, 1_800_000_000_123_456n);
-  assert.equal(record.row.case, "javascript");
-  const { $typeName, ...call } = record.row.value as unknown as Record<string, unknown>;
+  const first = {
+    symbol: "window.navigator.userAgent", operation: 1, flags: 3, at: 1_800_000_000_123_456, stack, value: long, args: "[1]", cut: 0, kind: "a",
+  };
+  const prefix = encoder.prefix(facts);
+  assert.equal(encoder.take(), undefined);
+  encoder.add(first, 4_000_000_000, prefix);
+  encoder.add({ ...first, operation: 0, kind: "b", at: first.at - 300 }, 4_000_000_001, prefix);
+  encoder.add({ ...first, at: first.at + 70_000 }, 4_000_000_002, prefix);
+  const run = encoder.take();
+  assert.ok(run);
+  assert.equal(run.count, 3);
+  const calls = fromBinary(JavascriptCallsSchema, run.bytes);
+  assert.equal(calls.capturedAtUs, 1_800_000_000_123_456n);
+  assert.equal(calls.firstPageScopedEventOrdinal, 4_000_000_000n);
+  assert.deepEqual(calls.template, [0, 1, 0]);
+  assert.deepEqual(calls.afterUs, [0n, -300n, 70_000n]);
+  assert.deepEqual(calls.templates.map(({ operation }) => operation), ["get", "call"]);
+  const { $typeName, ...call } = calls.templates[0] as unknown as Record<string, unknown>;
   assert.equal($typeName, "sonde.record.v1.JavascriptCall");
   assert.deepEqual(call, {
-    incognito: true, pageScopedEventOrdinal: 4_000_000_000n, windowId: 3n, tabId: 1_234_567_890n, frameId: 5n,
+    incognito: true, pageScopedEventOrdinal: 0n, windowId: 3n, tabId: 1_234_567_890n, frameId: 5n,
     scriptUrl: "http://a/s.js", scriptLine: "10", scriptCol: "5", funcName: "f", documentUrl: "http://a/", topLevelUrl: "http://ü/",
     callStack: "f (http://a/s.js:10:5)\nhttp://a/:1:1", symbol: "window.navigator.userAgent", operation: "get", value: long,
     arguments: "[1]", documentId: "D", tampered: true,
   });
+  encoder.add(first, 7, prefix);
+  assert.equal(fromBinary(JavascriptCallsSchema, encoder.take()?.bytes ?? new Uint8Array()).templates.length, 1);
+  let full = false;
+  for (let i = 0; i < 1024; i++) full = encoder.add(first, i, prefix);
+  assert.ok(full);
 });
 
 test("lone surrogates are written as JSON writes them, pairs are kept", () => {
@@ -41,11 +56,12 @@ test("lone surrogates are written as JSON writes them, pairs are kept", () => {
 });
 
 test("a batch is decoded as it was encoded", () => {
-  const text = "1000,2,3,7,2\n1,4,2\n0,1,0,0,1,2,-1,0\n0,0,1,12.5,-1,-1,1,9\nas\nta\"]";
+  const text = "1000,2,3,7,2\n1,4,2\n0,0,1,0,1,2,-1,0\n12,0,0,1,-1,-1,1,9\nas\nta\"]";
   const { records, dropped } = decodeBatch(text);
   assert.equal(dropped, 7);
-  assert.deepEqual(records[0], { symbol: "a", operation: 1, flags: 0, at: 1000, stack: "s\nta", value: "\"]", args: undefined, cut: 0 });
-  assert.deepEqual(records[1], { symbol: "a", operation: 0, flags: 1, at: 1012.5, stack: undefined, value: undefined, args: "s\nta", cut: 9 });
+  assert.deepEqual(records[0], { symbol: "a", operation: 1, flags: 0, at: 1000, stack: "s\nta", value: "\"]", args: undefined, cut: 0, kind: "0,1,0,1,2,-1,0\n" });
+  assert.deepEqual(records[1], { symbol: "a", operation: 0, flags: 1, at: 1012, stack: undefined, value: undefined, args: "s\nta", cut: 9, kind: "0,0,1,-1,-1,1,9\n" });
+  for (const broken of [text.slice(0, 30), `${text}x`, text.replace("12,0,0,1", "12,0,0,1,0")]) assert.throws(() => decodeBatch(broken));
 });
 
 test("call sites of both engines", () => {
@@ -83,6 +99,21 @@ test("cookie strings", () => {
   assert.equal(parseStoreCall('["n","v"]', false)?.value, "v");
   assert.equal(parseStoreCall('["{\\"name\\":\\"n\\",\\"value\\":\\"v\\",\\"sameSite\\":\\"lax\\"}"]', false)?.sameSite, "lax");
   assert.equal(parseStoreCall('["n"]', true)?.expires, 0);
+});
+
+test("in a batch the calls come last", () => {
+  const sent: ClosedBatch[] = [];
+  const streams = new Streams((batch) => sent.push(batch), () => new Uint8Array());
+  const record = recordBytes(5, { case: "script", value: { url: "u" } } as never);
+  const calls = toBinary(JavascriptCallsSchema, create(JavascriptCallsSchema, { template: [0, 0] }));
+  streams.add(7, record);
+  streams.addCalls(7, { bytes: calls, count: 2 });
+  streams.addCalls(7, { bytes: calls, count: 2 });
+  streams.add(7, record);
+  assert.equal(streams.finish(7), 5);
+  assert.deepEqual(sent.map((batch) => [batch.firstOrdinal, batch.count]), [[0, 5], [5, 1]]);
+  const lists = sent.map(({ payload }) => fromBinary(RecordListSchema, payload));
+  assert.deepEqual(lists.map((list) => [list.records.length, list.calls.length]), [[1, 2], [1, 0]]);
 });
 
 test("streams number records, keep what is not acknowledged, and say what they dropped", () => {

@@ -54,8 +54,8 @@ test("what the page's world encodes the background decodes", () => {
   assert.deepEqual(decodeBatch(encode(raw, 2, 4)), {
     dropped: 4,
     records: [
-      { symbol: "a.b", operation: 1, flags: 0, at: 1_800_000_000_000_000, stack: "s\n1", value: "", args: undefined, cut: 0 },
-      { symbol: "a.b", operation: 0, flags: 5, at: 1_800_000_000_000_011, stack: undefined, value: "\ud800\n", args: "x".repeat(600), cut: 3 },
+      { symbol: "a.b", operation: 1, flags: 0, at: 1_800_000_000_000_000, stack: "s\n1", value: "", args: undefined, cut: 0, kind: "0,1,0,1,2,-1,0\n" },
+      { symbol: "a.b", operation: 0, flags: 5, at: 1_800_000_000_000_011, stack: undefined, value: "\ud800\n", args: "x".repeat(600), cut: 3, kind: "0,0,5,-1,3,4,3\n" },
     ],
   });
 });

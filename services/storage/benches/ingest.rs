@@ -58,7 +58,7 @@ fn request(visit_id: i64, fence: i64, index: i64) -> IngestRequest {
         extension_session_uuid: "0198c0de-0000-7000-8000-00000000000a".into(),
         first_ordinal: first,
         count: PER_BATCH as u32,
-        payload: RecordList { records }.encode_to_vec().into(),
+        payload: RecordList { records, ..RecordList::default() }.encode_to_vec().into(),
     }
 }
 

@@ -40,6 +40,16 @@ export class Calls {
     const { records, dropped } = decodeBatch(text);
     const last = records.at(-1)?.at ?? 0;
     if (dropped > 0) this.other(owner, last, truncation("javascript", undefined, "page_backlog", dropped, 0, 0, undefined));
+    try {
+      this.#records(from, owner, firstOrdinal, records, ofPage);
+    } finally {
+      this.#endRun(owner);
+    }
+  }
+
+  #records(
+    from: Source, owner: Owner, firstOrdinal: number, records: readonly BatchRecord[], ofPage?: (stack: string) => string,
+  ): void {
     let ordinal = firstOrdinal;
     for (const told of records) {
       const record = told.stack === undefined || ofPage === undefined ? told : { ...told, stack: ofPage(told.stack) };
@@ -80,7 +90,13 @@ export class Calls {
     }
     if (!owner.visit.javascript) return;
     from.prefix ??= this.#encoder.prefix(from.facts);
-    this.streams.add(owner.visit.visitId, this.#encoder.encode(record, ordinal, from.prefix));
+    if (this.#encoder.add(record, ordinal, from.prefix)) this.#endRun(owner);
+  }
+
+  #endRun(owner: Owner): void {
+    if (!("visit" in owner)) return;
+    const run = this.#encoder.take();
+    if (run !== undefined) this.streams.addCalls(owner.visit.visitId, run);
   }
 
   #cookie(from: Source, owner: Owner, record: BatchRecord): void {
@@ -100,6 +116,8 @@ export class Calls {
 
   /** A row that is no call. */
   other(owner: Owner, at: number, row: Row): void {
+    // The stream has its rows in the order of the page.
+    this.#endRun(owner);
     if ("visit" in owner) this.streams.add(owner.visit.visitId, recordBytes(at, row));
     else this.#stray(owner.reason, at, row);
   }

@@ -1,12 +1,19 @@
-// Rows of `javascript`: sonde.record.v1.JavascriptCall inside a Record, encoded by hand.
+// Rows of `javascript`: sonde.record.v1.JavascriptCalls, encoded by hand.
 import { CALL_STACK, OPERATIONS, TAMPERED } from "../batch";
 import type { BatchRecord } from "../batch";
 import { callSiteOf, callStackText } from "./stack";
 import { Writer } from "./wire";
 
-/** Field numbers of sonde.record.v1. */
-const RECORD_CAPTURED_AT = 1;
-const RECORD_JAVASCRIPT = 20;
+/** Field numbers of sonde.record.v1.JavascriptCalls. */
+const TEMPLATES = 1;
+const TEMPLATE = 2;
+const AFTER_US = 3;
+const FIRST_ORDINAL = 4;
+const CAPTURED_AT_US = 5;
+
+/** Calls of one run, and bytes of its templates. */
+const RUN_CALLS = 1024;
+const RUN_BYTES = 4 * 1024 * 1024;
 
 /** What the browser says of the document that a record comes from. */
 export interface DocumentFacts {
@@ -23,13 +30,28 @@ export interface DocumentFacts {
 const CACHED = 4096;
 const CACHED_UNITS = 512;
 
+/** An encoded sonde.record.v1.JavascriptCalls; valid until the next is taken. */
+export interface Run {
+  readonly bytes: Uint8Array;
+  readonly count: number;
+}
+
+/** Makes runs of the calls of one batch of one document. */
 export class JavascriptEncoder {
   readonly #row = new Writer();
-  readonly #record = new Writer();
   readonly #piece = new Writer();
+  readonly #templates = new Writer(16 * 1024);
+  readonly #places = new Writer();
+  readonly #times = new Writer();
+  readonly #run = new Writer(16 * 1024);
   readonly #sites = new Map<string, Uint8Array>();
   readonly #stacks = new Map<string, Uint8Array>();
   readonly #symbols = new Map<string, Uint8Array>();
+  /** Kind of a record to its template's place, in this run. */
+  readonly #known = new Map<string, number>();
+  #count = 0;
+  #first = 0;
+  #base = 0;
 
   /** The fields that all records of a document share. */
   prefix(facts: DocumentFacts): Uint8Array {
@@ -45,12 +67,47 @@ export class JavascriptEncoder {
     return piece.copy();
   }
 
-  /** An encoded sonde.record.v1.Record; valid until the next call. */
-  encode(record: BatchRecord, ordinal: number, prefix: Uint8Array): Uint8Array {
+  /** Adds a call to the run; whether the run is to be taken before the next. Ordinals of one run follow each other. */
+  add(record: BatchRecord, ordinal: number, prefix: Uint8Array): boolean {
+    const at = Math.round(record.at);
+    if (this.#count === 0) {
+      this.#first = ordinal;
+      this.#base = at;
+    }
+    let place = this.#known.get(record.kind);
+    if (place === undefined) {
+      place = this.#known.size;
+      this.#known.set(record.kind, place);
+      this.#templates.message(TEMPLATES, this.#template(record, prefix));
+    }
+    this.#places.varint(place);
+    this.#times.zigzag(at - this.#base);
+    return ++this.#count >= RUN_CALLS || this.#templates.length >= RUN_BYTES;
+  }
+
+  /** Ends the run; undefined when it is empty. */
+  take(): Run | undefined {
+    const count = this.#count;
+    if (count === 0) return undefined;
+    const run = this.#run;
+    run.reset();
+    run.raw(this.#templates.view());
+    run.message(TEMPLATE, this.#places.view());
+    run.message(AFTER_US, this.#times.view());
+    run.integer(FIRST_ORDINAL, this.#first);
+    run.integer(CAPTURED_AT_US, this.#base);
+    this.#templates.reset();
+    this.#places.reset();
+    this.#times.reset();
+    this.#known.clear();
+    this.#count = 0;
+    return { bytes: run.view(), count };
+  }
+
+  #template(record: BatchRecord, prefix: Uint8Array): Uint8Array {
     const row = this.#row;
     row.reset();
     row.raw(prefix);
-    row.integer(2, ordinal);
     if (record.stack !== undefined) {
       row.raw(this.#cached(this.#sites, record.stack, this.#site));
       if ((record.flags & CALL_STACK) !== 0) row.raw(this.#cached(this.#stacks, record.stack, this.#callStack));
@@ -60,11 +117,7 @@ export class JavascriptEncoder {
     if (record.value !== undefined) row.text(16, record.value);
     if (record.args !== undefined) row.text(17, record.args);
     if ((record.flags & TAMPERED) !== 0) row.integer(19, 1);
-    const out = this.#record;
-    out.reset();
-    out.integer(RECORD_CAPTURED_AT, Math.round(record.at));
-    out.message(RECORD_JAVASCRIPT, row.view());
-    return out.view();
+    return row.view();
   }
 
   #cached(cache: Map<string, Uint8Array>, key: string, make: (key: string) => void): Uint8Array {

@@ -1,6 +1,11 @@
 // The streams of this background: for each visit, records with contiguous ordinals, in batches that are kept until the
 // browser-service says they are durable. A batch never changes once it is closed, so that one sent twice can be told.
+import type { Run } from "./javascript";
 import { Writer } from "./wire";
+
+/** Field numbers of sonde.record.v1.RecordList. */
+const RECORDS = 1;
+const CALLS = 2;
 
 const BATCH_RECORDS = 256;
 const BATCH_BYTES = 4 * 1024 * 1024;
@@ -26,6 +31,8 @@ interface Stream {
   next: number;
   first: number;
   open: Writer;
+  /** The open batch holds calls: in a list they come last. */
+  calls: boolean;
   closed: ClosedBatch[];
   /** Of all its records here. */
   bytes: number;
@@ -50,7 +57,7 @@ export class Streams {
   #stream(visitId: number): Stream {
     let stream = this.#streams.get(visitId);
     if (stream === undefined) {
-      stream = { next: 0, first: 0, open: new Writer(16 * 1024), closed: [], bytes: 0, dropped: 0, droppedBytes: 0 };
+      stream = { next: 0, first: 0, open: new Writer(16 * 1024), calls: false, closed: [], bytes: 0, dropped: 0, droppedBytes: 0 };
       this.#streams.set(visitId, stream);
     }
     return stream;
@@ -58,22 +65,33 @@ export class Streams {
 
   /** Adds an encoded sonde.record.v1.Record. */
   add(visitId: number, record: Uint8Array): void {
+    this.#add(visitId, RECORDS, record, 1);
+  }
+
+  /** Adds calls. */
+  addCalls(visitId: number, { bytes, count }: Run): void {
+    this.#add(visitId, CALLS, bytes, count);
+  }
+
+  #add(visitId: number, field: number, bytes: Uint8Array, count: number): void {
     const stream = this.#stream(visitId);
-    const full = this.#bytes + record.length > QUEUE_BYTES || (visitId === NO_VISIT && stream.bytes > STRAY_BYTES);
-    if (full || record.length > RECORD_BYTES) {
-      stream.dropped++;
-      stream.droppedBytes += record.length;
+    const full = this.#bytes + bytes.length > QUEUE_BYTES || (visitId === NO_VISIT && stream.bytes > STRAY_BYTES);
+    if (full || bytes.length > RECORD_BYTES) {
+      stream.dropped += count;
+      stream.droppedBytes += bytes.length;
       return;
     }
     if (stream.dropped > 0) this.#confess(visitId, stream);
-    this.#put(visitId, stream, record);
+    this.#put(visitId, stream, field, bytes, count);
   }
 
-  #put(visitId: number, stream: Stream, record: Uint8Array): void {
-    if (stream.open.length > 0 && stream.open.length + record.length > BATCH_BYTES) this.#close(visitId, stream);
+  #put(visitId: number, stream: Stream, field: number, bytes: Uint8Array, count: number): void {
+    const tooLong = stream.open.length > 0 && stream.open.length + bytes.length > BATCH_BYTES;
+    if (tooLong || (stream.calls && field === RECORDS)) this.#close(visitId, stream);
     const before = stream.open.length;
-    stream.open.message(1, record);
-    stream.next++;
+    stream.open.message(field, bytes);
+    stream.calls = field === CALLS;
+    stream.next += count;
     stream.bytes += stream.open.length - before;
     this.#bytes += stream.open.length - before;
     if (stream.next - stream.first >= BATCH_RECORDS) this.#close(visitId, stream);
@@ -84,7 +102,7 @@ export class Streams {
     const row = this.#truncation(stream.dropped, stream.droppedBytes);
     stream.dropped = 0;
     stream.droppedBytes = 0;
-    this.#put(visitId, stream, row);
+    this.#put(visitId, stream, RECORDS, row, 1);
   }
 
   #close(visitId: number, stream: Stream): void {
@@ -92,6 +110,7 @@ export class Streams {
     if (count === 0) return;
     const batch = { visitId, firstOrdinal: stream.first, count, payload: stream.open.copy() };
     stream.open.reset();
+    stream.calls = false;
     stream.first = stream.next;
     stream.closed.push(batch);
     this.#send(batch);

@@ -59,6 +59,11 @@ export class Writer {
     this.bytes[this.length++] = Number(rest);
   }
 
+  /** An element of a packed field of a signed type, up to 2^52 on either side. */
+  zigzag(value: number): void {
+    this.varint(value < 0 ? -2 * value - 1 : 2 * value);
+  }
+
   text(field: number, text: string): void {
     const value = wellFormed(text);
     this.varint(field * 8 + 2);

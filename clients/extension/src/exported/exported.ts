@@ -31,7 +31,7 @@ const install = (config: ExportedConfig): void => {
   take(target);
   const sink = new Sink(shared, window);
   sink.connect(target);
-  if (config.javascript || config.cookies) hooks.hook(window, sink, false);
+  if ((config.javascript || config.cookies) && !location.hash.includes(config.firstPage)) hooks.hook(window, sink, false);
   primitive.begun();
   if (config.javascript && config.testing) offerInstrumentJS(window, hooks, shared, primitive);
 };

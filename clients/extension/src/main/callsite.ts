@@ -8,7 +8,7 @@ import {
   reflectApply, reflectHas, slice,
 } from "./primordials";
 
-/** Frames above the call site may be natives, as Array.map. */
+/** Frames above the call site may be natives, as Array.map, and code of an eval is placed by the frame below it. */
 const SHORT = 4;
 
 /** Set when the last stack could not be taken. */
@@ -36,17 +36,28 @@ export const callSite = (trap: unknown, long: boolean): string | null => {
   }
   const limit = settings.stackTraceLimit;
   const prepare = prepared ? settings.prepareStackTrace : undefined;
-  const held = holder();
-  settings.stackTraceLimit = long ? STACK_FRAMES : SHORT;
   if (prepared) settings.prepareStackTrace = undefined;
   try {
-    captureStackTrace(held, trap);
-    return held.stack;
+    if (long) return frames(trap, STACK_FRAMES);
+    const first = frames(trap, 1);
+    return tellsPlace(first) ? first : frames(trap, SHORT);
   } finally {
     settings.stackTraceLimit = limit;
     if (prepared) settings.prepareStackTrace = prepare;
   }
 };
+
+/** Each frame costs a microsecond or two. */
+const frames = (trap: unknown, most: number): string => {
+  settings.stackTraceLimit = most;
+  const held = holder();
+  (captureStackTrace as NonNullable<typeof captureStackTrace>)(held, trap);
+  return held.stack;
+};
+
+/** Whether the one frame of a stack is a place in a file. */
+const tellsPlace = (stack: string): boolean =>
+  indexOf(stack, FRAME) >= 0 && indexOf(stack, "<anonymous>") < 0 && indexOf(stack, "eval at ") < 0 && indexOf(stack, "wasm") < 0;
 
 /** The URL of this script, as frames have it: `    at name (url:line:column)`, or without a name. */
 const ourUrl = ((): string => {

@@ -3,7 +3,7 @@ import { INLINED } from "../config";
 import type { MainConfig } from "../config";
 import { helloEvent, hookedKey, offerEvent } from "../handoff";
 import { offerInstrumentJS } from "./testing";
-import { EventTargetOf, MouseEventOf, addListener, dispatch, prototypeOf, stopImmediate } from "./primordials";
+import { EventTargetOf, MouseEventOf, addListener, dispatch, indexOf, prototypeOf, stopImmediate } from "./primordials";
 import { Hooks } from "./realm";
 import { Shared, askNeighbours } from "./shared";
 import { Sink } from "./sink";
@@ -16,7 +16,7 @@ const install = (config: MainConfig): void => {
   const primitive = wrapped(shared.originals);
   const hooks = new Hooks(window, shared, config, primitive);
   const sink = new Sink(shared, window);
-  hooks.hook(window, sink, false);
+  if (indexOf(location.hash, config.firstPage) < 0) hooks.hook(window, sink, false);
   if (config.javascript && config.testing) offerInstrumentJS(window, hooks, shared, primitive);
   const target = new EventTargetOf();
   const offer = (): boolean => {

@@ -50,7 +50,7 @@ export const encode = (raw: Raw, count: number, dropped: number): string => {
     const stack = place(raw.stacks[i] as string | null);
     const value = place(raw.values[i] as string | null);
     const args = place(raw.args[i] as string | null);
-    rows += `${symbol},${raw.operations[i]},${raw.flags[i]},${round((raw.times[i] as number) - base)},${stack},${value},${args},${raw.cuts[i]}\n`;
+    rows += `${round((raw.times[i] as number) - base)},${symbol},${raw.operations[i]},${raw.flags[i]},${stack},${value},${args},${raw.cuts[i]}\n`;
   }
   return `${base},${count},${strings},${dropped},${calls}\n${lengths}\n${rows}${heap}`;
 };

@@ -185,10 +185,8 @@ impl Running {
 
     async fn flush(&mut self, deadline: Instant) -> Event {
         let (ending, failure) = self.teller.flush(self.visit.as_deref_mut(), deadline).await;
-        if !is_instrumented(&self.setup.instruments) {
-            // Nothing of it can be lost any more: the seal need not be waited for.
-            self.dispose();
-        }
+        // Nothing of it can be lost any more: the seal need not be waited for.
+        self.dispose();
         Event::Flushed(ending, failure)
     }
 
@@ -228,11 +226,6 @@ async fn settled(fate: Option<Fate>, disposal: Option<JoinHandle<Fate>>) -> Opti
         (_, Some(_)) => Some(Fate::Replace("its last visit could not be taken down".to_owned())),
         (fate, None) => fate,
     }
-}
-
-fn is_instrumented(i: &Instruments) -> bool {
-    let any = i.http || i.cookies || i.javascript || i.navigations || i.dns || i.scripts;
-    any || !i.save_content.is_empty()
 }
 
 /// Registers the attempt with storage and opens the visit on the browser, both at once. `fate` says what is to

@@ -9,7 +9,7 @@ use prost::Message;
 use serde_json::json;
 use sonde_proto::browser::v1::{RelayMissingTarget, RelayStart};
 use sonde_proto::js_settings::JsSettings;
-use sonde_proto::record::v1::{RecordList, Unattributed, record};
+use sonde_proto::record::v1::{Record, RecordList, Unattributed, record};
 use sonde_proto::schema::Row;
 use sonde_proto::visit::v1::{Failure, RetryAdvice};
 use sonde_proto::{FieldErrors, StreamId, VisitId};
@@ -75,6 +75,8 @@ pub(super) struct Extension {
     pub id: String,
     /// The library and version of the list by which it tells sites apart.
     pub public_suffix_list: String,
+    /// What the tokens of visits end with.
+    first_page: String,
     _copy: Copy,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
@@ -83,6 +85,7 @@ pub(super) struct Extension {
 pub(super) struct Prepared {
     relay: Relay,
     facts: ExtensionFacts,
+    first_page: String,
     copy: Copy,
     batches: mpsc::Receiver<ExtensionBatch>,
     bodies: mpsc::Receiver<ExtensionBody>,
@@ -124,11 +127,12 @@ impl Prepared {
             workers,
             testing,
         };
+        let first_page = config.first_page();
         let copy = Copy(run_dir.join(format!("extension_{}", uuid::Uuid::new_v4())));
         let (from, to) = (source.to_owned(), copy.0.clone());
         let prepared = tokio::task::spawn_blocking(move || prepare_extension(&from, &to, &config)).await;
         let facts = prepared.map_err(|e| ExtensionError::Relay(std::io::Error::other(e)))??;
-        Ok(Self { relay, facts, copy, batches, bodies })
+        Ok(Self { relay, facts, first_page, copy, batches, bodies })
     }
 
     /// Has a browser load it, and waits until its background has connected. `loading` is given the directory and the
@@ -143,7 +147,7 @@ impl Prepared {
     where
         F: Future<Output = Result<String, String>>,
     {
-        let Self { relay, facts, copy, batches, bodies } = self;
+        let Self { relay, facts, first_page, copy, batches, bodies } = self;
         if let Some(id) = expected.or(facts.chromium_id.as_deref()) {
             relay.set_extension_id(id);
         }
@@ -158,11 +162,18 @@ impl Prepared {
         let store = tokio::spawn(store(bodies, relay.clone(), routes.clone()));
         let tasks = [forward, acks, store].map(AbortOnDropHandle::new);
         let public_suffix_list = session.public_suffix_list;
-        Ok(Extension { relay, routes, facts, id, public_suffix_list, _copy: copy, _tasks: tasks })
+        Ok(Extension { relay, routes, facts, id, public_suffix_list, first_page, _copy: copy, _tasks: tasks })
     }
 }
 
 impl Extension {
+    /// A new token, and the URL of the first page that it marks.
+    pub fn first_page(&self) -> (String, String) {
+        let token = format!("{}-{}", uuid::Uuid::new_v4().simple(), self.first_page);
+        let url = format!("about:blank#visit={token}");
+        (token, url)
+    }
+
     /// The extension hears of a visit until the result is dropped. The token of `start` marks its first page.
     pub fn attend(&self, start: RelayStart, uplink: AttemptUplink) -> Attendance {
         let visit_id = uplink.visit_id();
@@ -342,14 +353,15 @@ async fn store(mut bodies: mpsc::Receiver<ExtensionBody>, relay: Relay, routes: 
 
 /// Records that came after the end of their visit: kept, as belonging to none.
 async fn late(uplink: &Uplink, batch: &ExtensionBatch) -> Result<(), UplinkError> {
-    let list = match RecordList::decode(batch.payload.clone()) {
-        Ok(list) => list,
+    let list = RecordList::decode(batch.payload.clone()).map_err(|e| e.to_string());
+    let entries = match list.and_then(|list| list.entries().map_err(|e| e.to_string())) {
+        Ok(entries) => entries,
         Err(error) => {
             tracing::warn!(%error, visit_id = batch.visit_id, "a late batch cannot be decoded");
             return Ok(());
         }
     };
-    for record in list.records {
+    for record in entries.map(Record::from) {
         let at = record.captured_at_us;
         let payload = json!({
             "visit_id": batch.visit_id,

@@ -88,6 +88,13 @@ pub struct ExtensionConfig {
     pub testing: bool,
 }
 
+impl ExtensionConfig {
+    /// What the token of a visit's first page, in which nothing is to be recorded, ends with. No page knows it.
+    pub fn first_page(&self) -> String {
+        hex(&Sha256::digest(format!("first page {}", self.secret))[..16])
+    }
+}
+
 /// What was prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtensionFacts {
@@ -233,8 +240,10 @@ struct Background<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Main<'a> {
     secret: &'a str,
+    first_page: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     refusals: Option<bool>,
     javascript: bool,
@@ -300,7 +309,8 @@ fn content(name: &str, config: &ExtensionConfig) -> String {
     }
     let targets = config.javascript_settings.for_extension();
     let refusals = (name == "exported.js").then_some(network);
-    json(&Main { secret, refusals, javascript, cookies, targets, limit, testing })
+    let first_page = config.first_page();
+    json(&Main { secret, first_page, refusals, javascript, cookies, targets, limit, testing })
 }
 
 /// Each file is told what it needs, and no more: the page's world never holds the token.

@@ -119,10 +119,10 @@ impl MemoryStorage {
             return Some(IngestResponse { visit_id, stream, through_ordinal: -1, refused: Some(refused) });
         }
         let list = RecordList::decode(batch.payload.clone()).unwrap();
-        assert_eq!(list.records.len(), count as usize);
+        assert_eq!(list.count(), count as usize);
         let mut repeats = 0;
         let records = kept.records.entry((visit_id, stream)).or_default();
-        for (ordinal, record) in (first_ordinal..).zip(list.records) {
+        for (ordinal, record) in (first_ordinal..).zip(list.entries().unwrap().map(Record::from)) {
             repeats += u64::from(records.insert(ordinal, record).is_some());
         }
         let through_ordinal = (0..).take_while(|o| records.contains_key(o)).last().unwrap_or(-1);

@@ -84,13 +84,8 @@ impl TryFrom<IngestRequest> for Batch {
 
 fn check_payload(payload: &Bytes, count: u32) -> Result<(), String> {
     let list = RecordList::decode(payload.clone()).map_err(|e| format!("payload does not decode: {e}"))?;
-    if list.records.len() != count as usize {
-        return Err(format!("payload holds {} records and count says {count}", list.records.len()));
+    if list.count() != count as usize {
+        return Err(format!("payload holds {} records and count says {count}", list.count()));
     }
-    match list.records.iter().position(|record| record.row.is_none()) {
-        Some(at) => {
-            Err(format!("record {at} of the payload has no row, or one of a table that this version lacks"))
-        }
-        None => Ok(()),
-    }
+    list.check().map_err(|e| e.to_string())
 }

@@ -1,8 +1,9 @@
 //! Rows into their tables: one prepared statement a table, values bound straight from the message.
 
-use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Statement};
-use sonde_proto::record::v1::{Producer, Record, SiteVisit};
+use sonde_proto::Entry;
+use sonde_proto::record::v1::{Producer, SiteVisit};
 use sonde_proto::schema::{Row, Table, Value};
 use sonde_runtime::clock::rfc3339_ms;
 
@@ -34,59 +35,64 @@ pub(super) struct RowWriter<'c> {
     or_ignore: bool,
     /// A handful of tables: a scan beats a hash.
     statements: Vec<(&'static Table, Statement<'c>)>,
+    /// The millisecond of the last record, and its text: thousands of calls share one.
+    time: (i64, String),
 }
 
 impl<'c> RowWriter<'c> {
     pub fn new(connection: &'c Connection, or_ignore: bool) -> Self {
-        Self { connection, or_ignore, statements: Vec::new() }
+        Self { connection, or_ignore, statements: Vec::new(), time: (0, rfc3339_ms(0)) }
     }
 
     /// Inserts a row of an unstamped table; whether it was new.
     pub fn ledger(&mut self, row: &impl Row) -> Result<bool, StoreError> {
-        let mut binder = Binder::new(self.statement(row.table())?);
+        let at = self.prepared(row.table())?;
+        let mut binder = Binder::new(&mut self.statements[at].1);
         row.values(&mut |value| binder.put(value));
         binder.execute()
     }
 
-    /// Inserts a record; gives its table, and whether it was new.
+    /// Inserts a record; whether it was new.
     pub fn record(
         &mut self,
         stamp: &Stamp<'_>,
         event_ordinal: i64,
         ordinal: i64,
-        record: &Record,
-    ) -> Result<(&'static Table, bool), StoreError> {
-        let row = record.row.as_ref().ok_or_else(|| {
-            StoreError::Broken(format!("record {ordinal} of the log has no row: the log is damaged"))
-        })?;
-        let table = row.table();
-        let mut binder = Binder::new(self.statement(table)?);
+        record: &Entry,
+    ) -> Result<bool, StoreError> {
+        let table = record.table();
+        let ms = record.captured_at_us.div_euclid(1000);
+        if self.time.0 != ms {
+            self.time = (ms, rfc3339_ms(record.captured_at_us));
+        }
+        let at = self.prepared(table)?;
+        let mut binder = Binder::new(&mut self.statements[at].1);
         binder.put(Value::Integer(stamp.visit_id));
         binder.put(Value::Integer(i64::from(stamp.browser_id)));
         binder.put(Value::Integer(event_ordinal));
         binder.put(if stamp.session.is_empty() { Value::Null } else { Value::Text(stamp.session) });
-        row.values(&mut |value| binder.put(value));
+        record.values(&mut |value| binder.put(value));
         if table.time_stamp {
-            binder.put_owned(rfc3339_ms(record.captured_at_us));
+            binder.put(Value::Text(&self.time.1));
         }
         binder.put(Value::Integer(i64::from(stamp.attempt)));
         binder.put(Value::Integer(i64::from(stamp.stream)));
         binder.put(Value::Integer(ordinal));
         binder.put(Value::Text(stamp.producer.word()));
         binder.put(Value::Integer(record.captured_at_us));
-        Ok((table, binder.execute()?))
+        binder.execute()
     }
 
-    fn statement(&mut self, table: &'static Table) -> Result<&mut Statement<'c>, StoreError> {
-        let at = match self.statements.iter().position(|(known, _)| std::ptr::eq(*known, table)) {
+    /// Place of the table's statement.
+    fn prepared(&mut self, table: &'static Table) -> Result<usize, StoreError> {
+        Ok(match self.statements.iter().position(|(known, _)| std::ptr::eq(*known, table)) {
             Some(at) => at,
             None => {
                 let statement = self.connection.prepare(&schema::insert(table, self.or_ignore))?;
                 self.statements.push((table, statement));
                 self.statements.len() - 1
             }
-        };
-        Ok(&mut self.statements[at].1)
+        })
     }
 }
 
@@ -109,10 +115,6 @@ impl<'s, 'c> Binder<'s, 'c> {
             Value::Text(t) => ValueRef::Text(t.as_bytes()),
             Value::Bytes(b) => ValueRef::Blob(b),
         }));
-    }
-
-    fn put_owned(&mut self, text: String) {
-        self.bind(ToSqlOutput::Owned(Owned::Text(text)));
     }
 
     fn bind(&mut self, value: ToSqlOutput<'_>) {

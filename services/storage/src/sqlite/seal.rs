@@ -1,12 +1,13 @@
 //! The seal: an attempt's rows of all streams in one order, its counts and its verdict, in one transaction.
 
 use std::collections::BTreeMap;
-use std::vec;
 
 use prost::Message;
 use rusqlite::Transaction;
-use sonde_proto::record::v1::{IncompleteVisit, Record, RecordList, SiteVisit, VisitSeal};
+use sonde_proto::record::v1::{IncompleteVisit, RecordList, SiteVisit, VisitSeal};
+use sonde_proto::schema::Row;
 use sonde_proto::visit::v1::{Outcome, SealSummary};
+use sonde_proto::{Entries, Entry};
 
 use super::ingest_log::LogReader;
 use super::read::seal_of;
@@ -38,14 +39,14 @@ struct Batches<'r> {
     /// The lowest ordinal not given yet.
     next: i64,
     ordinal: i64,
-    records: vec::IntoIter<Record>,
+    records: Entries,
 }
 
 impl Source for Batches<'_> {
-    type Item = (i64, Record);
+    type Item = (i64, Entry);
     type Error = StoreError;
 
-    fn next(&mut self) -> Result<Option<(i64, Record)>, StoreError> {
+    fn next(&mut self) -> Result<Option<(i64, Entry)>, StoreError> {
         loop {
             for record in self.records.by_ref() {
                 let ordinal = self.ordinal;
@@ -60,19 +61,19 @@ impl Source for Batches<'_> {
             };
             self.at = (batch.first, batch.id);
             self.ordinal = batch.first;
-            self.records = decode(batch.id, &batch.payload)?.into_iter();
+            self.records = decode(batch.id, &batch.payload)?;
         }
     }
 
-    fn captured_at(item: &(i64, Record)) -> i64 {
+    fn captured_at(item: &(i64, Entry)) -> i64 {
         item.1.captured_at_us
     }
 }
 
-pub(super) fn decode(id: i64, payload: &[u8]) -> Result<Vec<Record>, StoreError> {
+pub(super) fn decode(id: i64, payload: &[u8]) -> Result<Entries, StoreError> {
     let list = RecordList::decode(payload)
         .map_err(|e| StoreError::Broken(format!("batch {id} of the log does not decode: {e}")))?;
-    Ok(list.records)
+    list.entries().map_err(|e| StoreError::Broken(format!("batch {id} of the log is damaged: {e}")))
 }
 
 /// Seals within `transaction`; an attempt that is sealed already keeps its seal. `now` is ISO 8601.
@@ -131,13 +132,14 @@ fn insert_rows(
         at: (-1, -1),
         next: 0,
         ordinal: 0,
-        records: Vec::new().into_iter(),
+        records: Entries::default(),
     }))?;
     let mut writer = RowWriter::new(transaction, false);
     let mut rows: Vec<(&'static str, u64)> = Vec::new();
     let mut event_ordinal = 0;
     while let Some((index, (ordinal, record))) = merge.next()? {
-        let (table, _) = writer.record(&stamps[index], event_ordinal, ordinal, &record)?;
+        let table = record.table();
+        writer.record(&stamps[index], event_ordinal, ordinal, &record)?;
         event_ordinal += 1;
         match rows.iter_mut().find(|(name, _)| std::ptr::eq(*name, table.name)) {
             Some((_, count)) => *count += 1,

@@ -162,7 +162,7 @@ pub fn batch_of(visit: &SiteVisit, stream: u32, first: i64, records: Vec<Record>
         extension_session_uuid: String::new(),
         first_ordinal: first,
         count: records.len() as u32,
-        payload: RecordList { records }.encode_to_vec().into(),
+        payload: RecordList { records, ..RecordList::default() }.encode_to_vec().into(),
     }
 }
 

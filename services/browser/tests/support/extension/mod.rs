@@ -15,8 +15,8 @@ use sonde_browser::relay::{
     prepare_extension,
 };
 use sonde_proto::js_settings::JsSettings;
-use sonde_proto::record::v1::RecordList;
 use sonde_proto::record::v1::record::Row;
+use sonde_proto::record::v1::{Record, RecordList};
 use tokio::sync::mpsc;
 
 use super::{Rows, soon};
@@ -53,9 +53,9 @@ pub fn prepare(copy: &Path, config: &ExtensionConfig) -> String {
 }
 
 pub fn rows_of(batch: &ExtensionBatch) -> Vec<Row> {
-    let records = RecordList::decode(batch.payload.clone()).unwrap().records;
-    assert_eq!(records.len(), batch.count as usize);
-    records.into_iter().map(|record| record.row.unwrap()).collect()
+    let list = RecordList::decode(batch.payload.clone()).unwrap();
+    assert_eq!(list.count(), batch.count as usize);
+    list.entries().unwrap().map(|entry| Record::from(entry).row.unwrap()).collect()
 }
 
 /// Flushes a visit, and takes every batch that comes until that is done.

@@ -83,7 +83,7 @@ fn units(text: &str, units: usize) -> Result<usize, String> {
 }
 
 fn call(base: f64, row: &[f64], table: &[&str]) -> Result<Call, String> {
-    let &[symbol, operation, flags, after, stack, value, args, cut] = row else {
+    let &[after, symbol, operation, flags, stack, value, args, cut] = row else {
         return Err(format!("a record has {} numbers", row.len()));
     };
     let string = |place: f64| -> Result<Option<String>, String> {

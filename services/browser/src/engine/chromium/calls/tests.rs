@@ -17,7 +17,7 @@ fn batches_are_read_as_the_hooks_write_them() {
         cut: 0,
     };
     let text =
-        "1800000000000000,2,4,0,2\n3,3,3,5\n0,1,0,0,1,2,-1,0\n0,0,1,11,-1,-1,3,3\na.bs\n1é\u{1f600}[\"x\"]";
+        "1800000000000000,2,4,0,2\n3,3,3,5\n0,0,1,0,1,2,-1,0\n11,0,0,1,-1,-1,3,3\na.bs\n1é\u{1f600}[\"x\"]";
     let calls = decode(text).unwrap();
     assert_eq!(calls[0], Call { value: Some("é\u{1f600}".to_owned()), ..first });
     assert_eq!(

@@ -138,8 +138,7 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         None => (None, "about:blank".to_owned()),
         Some(scripts) => {
             let extension = browser.extension.as_ref().map_err(|why| without_extension(why.as_deref()))?;
-            let token = uuid::Uuid::new_v4().simple().to_string();
-            let url = format!("about:blank#visit={token}");
+            let (token, url) = extension.first_page();
             let start = scripts.start(uplink.visit_id(), &token, &instruments, max_body_bytes);
             (Some(extension.attend(start, uplink.clone())), url)
         }
@@ -348,6 +347,13 @@ impl ChromiumVisit {
     async fn finish_once(&mut self, deadline: Instant) -> Ending {
         let mut ending = Ending::default();
         let bare_documents = self.stop_pages(if self.stuck { SILENT_STUCK } else { SILENT }).await;
+        // Its answer comes after every event of what was before it.
+        let in_context = json!({"browserContextId": self.context});
+        let jar = self
+            .browser
+            .connection
+            .send_no_wait(None, RawCommand::new("Storage.getCookies", in_context))
+            .map_err(|e| e.to_string());
         if let Some(attendance) = &self.attendance {
             let alive = self.browser.connection.close_reason().is_none();
             self.progress.detail("waiting for the extension");
@@ -371,26 +377,30 @@ impl ChromiumVisit {
         self.record_cuts().await;
         let Some(orders) = &self.recorder else { return ending };
         self.progress.detail("waiting for the network's recorder");
-        ending.also_suspect(self.finish_recorder(orders, deadline).await);
+        let jar = match jar {
+            Ok(jar) => jar.result(left(deadline).min(CALL)).await.map_err(|e| e.to_string()),
+            Err(error) => Err(error),
+        };
+        ending.also_suspect(self.finish_recorder(orders, jar, deadline).await);
         ending
     }
 
     /// Says why records of the network may be missing; "" when none are.
-    async fn finish_recorder(&self, orders: &Orders<Tab>, deadline: Instant) -> String {
-        // Its answer comes after every event of what was before it.
-        let params = json!({"browserContextId": self.context});
-        let time = left(deadline).min(CALL);
-        let jar = self.browser.connection.call_raw(None, "Storage.getCookies", params, time).await;
+    async fn finish_recorder(
+        &self,
+        orders: &Orders<Tab>,
+        jar: Result<RawJson, String>,
+        deadline: Instant,
+    ) -> String {
         let patience = deadline.checked_sub(Duration::from_millis(500)).unwrap_or(deadline);
         let suspect = orders.finish(patience, deadline).await;
         if !self.cookies || !suspect.is_empty() {
             return suspect;
         }
-        let taken =
-            match jar.map_err(|e| e.to_string()).and_then(|a| a.decode::<Jar>().map_err(|e| e.to_string())) {
-                Ok(jar) => self.snapshot(&jar.cookies, "visit-end").await.map_err(|e| e.to_string()),
-                Err(error) => Err(error),
-            };
+        let taken = match jar.and_then(|answer| answer.decode::<Jar>().map_err(|e| e.to_string())) {
+            Ok(jar) => self.snapshot(&jar.cookies, "visit-end").await.map_err(|e| e.to_string()),
+            Err(error) => Err(error),
+        };
         taken.err().map_or_else(String::new, |error| format!("no cookie snapshot at the end: {error}"))
     }
 

@@ -47,13 +47,20 @@ impl ChromiumVisit {
         self.progress.detail("cutting the network off");
         let own = |session: &Arc<SessionInfo>| session.context_id.as_ref() == Some(&self.context);
         let stop = |session: Arc<SessionInfo>| async move {
-            if self.recorder.is_some() {
-                self.cut_off(&session, time).await;
-            }
-            match self.attendance.is_some() && &*session.kind == "page" {
-                true => self.bare_document(&session, time).await,
-                false => None,
-            }
+            let cut = async {
+                if self.recorder.is_some() {
+                    self.cut_off(&session, time).await;
+                }
+            };
+            let look = async {
+                match self.attendance.is_some() && &*session.kind == "page" {
+                    true => self.bare_document(&session, time).await,
+                    false => None,
+                }
+            };
+            // Sent one after the other: a session takes them in order.
+            let ((), bare) = tokio::join!(biased; cut, look);
+            bare
         };
         let sessions = self.browser.connection.sessions().into_iter().filter(own);
         join_all(sessions.map(stop)).await.into_iter().flatten().collect()

@@ -99,8 +99,7 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         None => None,
         Some(scripts) => {
             let extension = browser.extension.as_ref().map_err(|why| without_extension(why.as_deref()))?;
-            let token = uuid::Uuid::new_v4().simple().to_string();
-            let url = format!("about:blank#visit={token}");
+            let (token, url) = extension.first_page();
             let start = scripts.start(uplink.visit_id(), &token, &instruments, max_body_bytes);
             Some((extension.attend(start, uplink.clone()), url))
         }

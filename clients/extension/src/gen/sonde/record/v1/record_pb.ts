@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sonde/record/v1/record.proto.
  */
 export const file_sonde_record_v1_record: GenFile = /*@__PURE__*/
-  fileDesc("Chxzb25kZS9yZWNvcmQvdjEvcmVjb3JkLnByb3RvEg9zb25kZS5yZWNvcmQudjEi3QEKBVN0YW1wEhAKCHZpc2l0X2lkGAEgASgDEhIKCmJyb3dzZXJfaWQYAiABKA0SFQoNZXZlbnRfb3JkaW5hbBgDIAEoAxIjChZleHRlbnNpb25fc2Vzc2lvbl91dWlkGAQgASgJSACIAQESDwoHYXR0ZW1wdBgFIAEoDRIOCgZzdHJlYW0YBiABKA0SDwoHb3JkaW5hbBgHIAEoAxIQCghwcm9kdWNlchgIIAEoCRITCgtjYXB0dXJlZF9hdBgJIAEoA0IZChdfZXh0ZW5zaW9uX3Nlc3Npb25fdXVpZCLQBgoGUmVjb3JkEhYKDmNhcHR1cmVkX2F0X3VzGAEgASgDEjQKDGh0dHBfcmVxdWVzdBgKIAEoCzIcLnNvbmRlLnJlY29yZC52MS5IdHRwUmVxdWVzdEgAEjYKDWh0dHBfcmVzcG9uc2UYCyABKAsyHS5zb25kZS5yZWNvcmQudjEuSHR0cFJlc3BvbnNlSAASNgoNaHR0cF9yZWRpcmVjdBgMIAEoCzIdLnNvbmRlLnJlY29yZC52MS5IdHRwUmVkaXJlY3RIABI0CgxodHRwX2ZhaWx1cmUYDSABKAsyHC5zb25kZS5yZWNvcmQudjEuSHR0cEZhaWx1cmVIABI6Cg93ZWJzb2NrZXRfZnJhbWUYDiABKAsyHy5zb25kZS5yZWNvcmQudjEuV2Vic29ja2V0RnJhbWVIABIvCgljYWxsc3RhY2sYDyABKAsyGi5zb25kZS5yZWNvcmQudjEuQ2FsbHN0YWNrSAASNAoMZG5zX3Jlc3BvbnNlGBAgASgLMhwuc29uZGUucmVjb3JkLnYxLkRuc1Jlc3BvbnNlSAASNQoKamF2YXNjcmlwdBgUIAEoCzIfLnNvbmRlLnJlY29yZC52MS5KYXZhc2NyaXB0Q2FsbEgAEikKBnNjcmlwdBgVIAEoCzIXLnNvbmRlLnJlY29yZC52MS5TY3JpcHRIABI+ChFqYXZhc2NyaXB0X2Nvb2tpZRgZIAEoCzIhLnNvbmRlLnJlY29yZC52MS5KYXZhc2NyaXB0Q29va2llSAASMQoKbmF2aWdhdGlvbhgeIAEoCzIbLnNvbmRlLnJlY29yZC52MS5OYXZpZ2F0aW9uSAASOgoPY29tbWFuZF9oaXN0b3J5GCggASgLMh8uc29uZGUucmVjb3JkLnYxLkNvbW1hbmRIaXN0b3J5SAASLQoIYXJ0aWZhY3QYKSABKAsyGS5zb25kZS5yZWNvcmQudjEuQXJ0aWZhY3RIABIxCgp0cnVuY2F0aW9uGCogASgLMhsuc29uZGUucmVjb3JkLnYxLlRydW5jYXRpb25IABI1Cgx1bmF0dHJpYnV0ZWQYKyABKAsyHS5zb25kZS5yZWNvcmQudjEuVW5hdHRyaWJ1dGVkSABCBQoDcm93IjYKClJlY29yZExpc3QSKAoHcmVjb3JkcxgBIAMoCzIXLnNvbmRlLnJlY29yZC52MS5SZWNvcmQqaQoIUHJvZHVjZXISGAoUUFJPRFVDRVJfVU5TUEVDSUZJRUQQABIWChJQUk9EVUNFUl9FWFRFTlNJT04QARIVChFQUk9EVUNFUl9ERVZUT09MUxACEhQKEFBST0RVQ0VSX1NFUlZJQ0UQA2IGcHJvdG8z", [file_sonde_record_v1_cookies, file_sonde_record_v1_history, file_sonde_record_v1_http, file_sonde_record_v1_javascript, file_sonde_record_v1_navigations]);
+  fileDesc("Chxzb25kZS9yZWNvcmQvdjEvcmVjb3JkLnByb3RvEg9zb25kZS5yZWNvcmQudjEi3QEKBVN0YW1wEhAKCHZpc2l0X2lkGAEgASgDEhIKCmJyb3dzZXJfaWQYAiABKA0SFQoNZXZlbnRfb3JkaW5hbBgDIAEoAxIjChZleHRlbnNpb25fc2Vzc2lvbl91dWlkGAQgASgJSACIAQESDwoHYXR0ZW1wdBgFIAEoDRIOCgZzdHJlYW0YBiABKA0SDwoHb3JkaW5hbBgHIAEoAxIQCghwcm9kdWNlchgIIAEoCRITCgtjYXB0dXJlZF9hdBgJIAEoA0IZChdfZXh0ZW5zaW9uX3Nlc3Npb25fdXVpZCLQBgoGUmVjb3JkEhYKDmNhcHR1cmVkX2F0X3VzGAEgASgDEjQKDGh0dHBfcmVxdWVzdBgKIAEoCzIcLnNvbmRlLnJlY29yZC52MS5IdHRwUmVxdWVzdEgAEjYKDWh0dHBfcmVzcG9uc2UYCyABKAsyHS5zb25kZS5yZWNvcmQudjEuSHR0cFJlc3BvbnNlSAASNgoNaHR0cF9yZWRpcmVjdBgMIAEoCzIdLnNvbmRlLnJlY29yZC52MS5IdHRwUmVkaXJlY3RIABI0CgxodHRwX2ZhaWx1cmUYDSABKAsyHC5zb25kZS5yZWNvcmQudjEuSHR0cEZhaWx1cmVIABI6Cg93ZWJzb2NrZXRfZnJhbWUYDiABKAsyHy5zb25kZS5yZWNvcmQudjEuV2Vic29ja2V0RnJhbWVIABIvCgljYWxsc3RhY2sYDyABKAsyGi5zb25kZS5yZWNvcmQudjEuQ2FsbHN0YWNrSAASNAoMZG5zX3Jlc3BvbnNlGBAgASgLMhwuc29uZGUucmVjb3JkLnYxLkRuc1Jlc3BvbnNlSAASNQoKamF2YXNjcmlwdBgUIAEoCzIfLnNvbmRlLnJlY29yZC52MS5KYXZhc2NyaXB0Q2FsbEgAEikKBnNjcmlwdBgVIAEoCzIXLnNvbmRlLnJlY29yZC52MS5TY3JpcHRIABI+ChFqYXZhc2NyaXB0X2Nvb2tpZRgZIAEoCzIhLnNvbmRlLnJlY29yZC52MS5KYXZhc2NyaXB0Q29va2llSAASMQoKbmF2aWdhdGlvbhgeIAEoCzIbLnNvbmRlLnJlY29yZC52MS5OYXZpZ2F0aW9uSAASOgoPY29tbWFuZF9oaXN0b3J5GCggASgLMh8uc29uZGUucmVjb3JkLnYxLkNvbW1hbmRIaXN0b3J5SAASLQoIYXJ0aWZhY3QYKSABKAsyGS5zb25kZS5yZWNvcmQudjEuQXJ0aWZhY3RIABIxCgp0cnVuY2F0aW9uGCogASgLMhsuc29uZGUucmVjb3JkLnYxLlRydW5jYXRpb25IABI1Cgx1bmF0dHJpYnV0ZWQYKyABKAsyHS5zb25kZS5yZWNvcmQudjEuVW5hdHRyaWJ1dGVkSABCBQoDcm93ImcKClJlY29yZExpc3QSKAoHcmVjb3JkcxgBIAMoCzIXLnNvbmRlLnJlY29yZC52MS5SZWNvcmQSLwoFY2FsbHMYAiADKAsyIC5zb25kZS5yZWNvcmQudjEuSmF2YXNjcmlwdENhbGxzIqoBCg9KYXZhc2NyaXB0Q2FsbHMSMgoJdGVtcGxhdGVzGAEgAygLMh8uc29uZGUucmVjb3JkLnYxLkphdmFzY3JpcHRDYWxsEhAKCHRlbXBsYXRlGAIgAygNEhAKCGFmdGVyX3VzGAMgAygSEicKH2ZpcnN0X3BhZ2Vfc2NvcGVkX2V2ZW50X29yZGluYWwYBCABKAMSFgoOY2FwdHVyZWRfYXRfdXMYBSABKAMqaQoIUHJvZHVjZXISGAoUUFJPRFVDRVJfVU5TUEVDSUZJRUQQABIWChJQUk9EVUNFUl9FWFRFTlNJT04QARIVChFQUk9EVUNFUl9ERVZUT09MUxACEhQKEFBST0RVQ0VSX1NFUlZJQ0UQA2IGcHJvdG8z", [file_sonde_record_v1_cookies, file_sonde_record_v1_history, file_sonde_record_v1_http, file_sonde_record_v1_javascript, file_sonde_record_v1_navigations]);
 
 /**
  * The columns that every stamped table has. They are set outside the page, by
@@ -255,17 +255,21 @@ export const RecordSchema: GenMessage<Record> = /*@__PURE__*/
   messageDesc(file_sonde_record_v1_record, 1);
 
 /**
- * What a batch's payload is: records with contiguous ordinals, in order.
+ * What a batch's payload is: records with contiguous ordinals, in order; first `records`, then the calls of `calls`.
+ * At most 4096 records in all, and 16 MiB as encoded.
  *
  * @generated from message sonde.record.v1.RecordList
  */
 export type RecordList = Message<"sonde.record.v1.RecordList"> & {
   /**
-   * At most 4096 records and 16 MiB as encoded.
-   *
    * @generated from field: repeated sonde.record.v1.Record records = 1;
    */
   records: Record[];
+
+  /**
+   * @generated from field: repeated sonde.record.v1.JavascriptCalls calls = 2;
+   */
+  calls: JavascriptCalls[];
 };
 
 /**
@@ -274,6 +278,56 @@ export type RecordList = Message<"sonde.record.v1.RecordList"> & {
  */
 export const RecordListSchema: GenMessage<RecordList> = /*@__PURE__*/
   messageDesc(file_sonde_record_v1_record, 2);
+
+/**
+ * Calls of one document that are alike but for their time and their place in the document: a page that makes them by
+ * the hundred thousand has few templates. Each is a record of its own, a row of javascript.
+ *
+ * @generated from message sonde.record.v1.JavascriptCalls
+ */
+export type JavascriptCalls = Message<"sonde.record.v1.JavascriptCalls"> & {
+  /**
+   * What the calls share; their page_scoped_event_ordinal is not set.
+   *
+   * @generated from field: repeated sonde.record.v1.JavascriptCall templates = 1;
+   */
+  templates: JavascriptCall[];
+
+  /**
+   * For each call, in order, its template: an index into `templates`.
+   *
+   * @generated from field: repeated uint32 template = 2;
+   */
+  template: number[];
+
+  /**
+   * For each call, in order, when it was: microseconds after `captured_at_us`.
+   *
+   * @generated from field: repeated sint64 after_us = 3;
+   */
+  afterUs: bigint[];
+
+  /**
+   * page_scoped_event_ordinal of the first call; each of the others has that of the one before it and one more.
+   *
+   * @generated from field: int64 first_page_scoped_event_ordinal = 4;
+   */
+  firstPageScopedEventOrdinal: bigint;
+
+  /**
+   * Time that `after_us` counts from: microseconds since the Unix epoch.
+   *
+   * @generated from field: int64 captured_at_us = 5;
+   */
+  capturedAtUs: bigint;
+};
+
+/**
+ * Describes the message sonde.record.v1.JavascriptCalls.
+ * Use `create(JavascriptCallsSchema)` to create a new message.
+ */
+export const JavascriptCallsSchema: GenMessage<JavascriptCalls> = /*@__PURE__*/
+  messageDesc(file_sonde_record_v1_record, 3);
 
 /**
  * Who made a record. One table has one producer per browser, unless the
