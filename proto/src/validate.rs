@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use crate::js_settings::JsSettings;
 use crate::visit::v1::{
-    BrowserKind, BrowserSpec, CaptureMode, Command, CommandSequence, Instruments, ThirdPartyCookies,
+    BrowserKind, BrowserSpec, CaptureMode, Command, CommandSequence, Display, Instruments, ThirdPartyCookies,
     VisitLimits, command::Step,
 };
 
@@ -309,6 +309,13 @@ fn browser_errors(b: &BrowserSpec, errors: &mut FieldErrors) {
             errors.push(path, format!("{least} to {most} CSS pixels, or 0 for the default"));
         }
     }
+    if !b.x_display.is_empty() {
+        if b.display() != Display::Headed {
+            errors.push("browser.x_display", "is for DISPLAY_HEADED: leave it out, or ask for that");
+        } else if !is_x_display(&b.x_display) {
+            errors.push("browser.x_display", "must be an X display, as :1 or host:1.0");
+        }
+    }
     if b.extra_flags.len() > 64 {
         errors.push("browser.extra_flags", "at most 64");
     }
@@ -317,6 +324,15 @@ fn browser_errors(b: &BrowserSpec, errors: &mut FieldErrors) {
             errors.push(format!("browser.extra_flags[{i}]"), "must begin with \"--\"");
         }
     }
+}
+
+/// `[host]:number[.screen]`
+fn is_x_display(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.len() < 6 && text.bytes().all(|b| b.is_ascii_digit());
+    name.rsplit_once(':').is_some_and(|(host, rest)| {
+        let (display, screen) = rest.split_once('.').unwrap_or((rest, "0"));
+        !host.contains(char::is_whitespace) && number(display) && number(screen)
+    })
 }
 
 #[cfg(test)]

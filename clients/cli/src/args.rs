@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use sonde_proto::visit::v1::Display;
 
 /// Measures and drives the web with real browsers.
 #[derive(Debug, Parser)]
@@ -85,9 +86,10 @@ pub struct BrowserArgs {
 /// What every visit does.
 #[derive(Clone, Debug, Parser)]
 pub struct VisitSetup {
-    /// Show the browser's windows (needs a display)
-    #[arg(long)]
-    pub headed: bool,
+    /// Where the browser's windows are shown: headless, headed (on the display of the environment), :N (on that X
+    /// display), or xvfb (on one that is made for the browser)
+    #[arg(long, value_name = "DISPLAY", default_value = "headless", value_parser = crate::flags::display)]
+    pub display: (Display, String),
     /// What to record: all, none, or a list of http, cookies, javascript, navigations, dns, scripts
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub instruments: String,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sonde_proto::js_settings::{COLLECTIONS, JsSettings};
 use sonde_proto::visit::v1::{
-    BrowseCommand, BrowserKind, BrowserSpec, CaptureMode, Command, DumpPageSourceCommand, GetCommand,
-    Instruments, Isolation, LoadPolicy, ScreenshotCommand, ThirdPartyCookies, command::Step,
+    BrowseCommand, BrowserKind, BrowserSpec, CaptureMode, Command, Display, DumpPageSourceCommand,
+    GetCommand, Instruments, Isolation, LoadPolicy, ScreenshotCommand, ThirdPartyCookies, command::Step,
 };
 
 use crate::args::{BrowserArg, CaptureArg, IsolationArg, Load, ThirdParty, VisitSetup};
@@ -104,6 +104,17 @@ fn javascript_settings(given: &str) -> Result<String, CliError> {
     }
 }
 
+/// Where windows are shown, and on which X display.
+pub fn display(text: &str) -> Result<(Display, String), String> {
+    match text {
+        "headless" => Ok((Display::Headless, String::new())),
+        "headed" => Ok((Display::Headed, String::new())),
+        "xvfb" => Ok((Display::Xvfb, String::new())),
+        name if name.contains(':') => Ok((Display::Headed, name.to_owned())),
+        _ => Err("one of headless, headed, xvfb, or an X display such as :1".to_owned()),
+    }
+}
+
 /// The kind of a browser.
 pub fn of_kind(kind: BrowserArg) -> BrowserKind {
     match kind {
@@ -125,7 +136,8 @@ pub fn browser(setup: &VisitSetup, kind: BrowserArg) -> BrowserSpec {
     };
     BrowserSpec {
         kind: of_kind(kind).into(),
-        headed: setup.headed,
+        display: setup.display.0.into(),
+        x_display: setup.display.1.clone(),
         isolation: isolation.into(),
         third_party_cookies: third_party.into(),
         ..BrowserSpec::default()

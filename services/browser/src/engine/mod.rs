@@ -9,6 +9,7 @@ pub mod firefox;
 mod installed;
 mod links;
 mod run_dir;
+mod screen;
 mod webrequest;
 
 use std::collections::BTreeMap;
@@ -19,14 +20,15 @@ use futures_util::future::BoxFuture;
 use sonde_proto::browser::v1::{RelayNetwork, RelayStart};
 use sonde_proto::js_settings::DEFAULT_JS_SETTINGS;
 use sonde_proto::visit::v1::{
-    ArtifactRef, BrowserKind, BrowserSpec, CaptureMode, Command, CommandStatus, Failure, Instruments,
-    Isolation, ThirdPartyCookies,
+    ArtifactRef, BrowserKind, BrowserSpec, CaptureMode, Command, CommandStatus, Display as Shown, Failure,
+    Instruments, Isolation, ThirdPartyCookies,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use installed::Installed;
 
+pub use self::screen::Display;
 use crate::uplink::{AttemptUplink, StreamClaim};
 
 /// What browsers tell pages of themselves, for provenance: what they are, and nothing made up (I8).
@@ -50,7 +52,7 @@ pub trait Engine: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchSpec {
     pub kind: BrowserKind,
-    pub headed: bool,
+    pub display: Display,
     /// Width and height in CSS pixels.
     pub window: (u32, u32),
     pub third_party_cookies: ThirdPartyCookies,
@@ -155,7 +157,11 @@ impl LaunchSpec {
         let languages = if spec.languages.is_empty() { "en-US,en" } else { &spec.languages };
         Self {
             kind,
-            headed: spec.headed,
+            display: match spec.display() {
+                Shown::Unspecified | Shown::Headless => Display::Headless,
+                Shown::Headed => Display::Headed(spec.x_display.clone()),
+                Shown::Xvfb => Display::Xvfb,
+            },
             window: (or(spec.window_width, 1366), or(spec.window_height, 768)),
             third_party_cookies,
             extra_flags: spec.extra_flags.clone(),

@@ -19,6 +19,7 @@ use super::workers::HookSource;
 use crate::config::{ChromiumCapture, Config, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
+use crate::engine::screen::{Display, Screen};
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
@@ -74,9 +75,13 @@ impl Chromium {
     }
 
     async fn start(&self, spec: LaunchSpec) -> Result<Arc<dyn Browser>, LaunchFailure> {
+        let screen = Screen::open(&spec.display, self.run_dir.path(), spec.window, self.launch_timeout).await;
+        let screen = screen.map_err(|e| LaunchFailure { message: e.to_string() })?;
+        // What a killed browser leaves among the temporary files goes with our directory.
+        let temporary = self.run_dir.for_sockets().map(|dir| ("TMPDIR".to_owned(), dir));
         let options = ChromiumOptions {
             executable: self.executable.clone(),
-            headless: !spec.headed,
+            headless: spec.display == Display::Headless,
             no_sandbox: self.no_sandbox,
             profile_root: Some(self.run_dir.path().to_owned()),
             window_size: spec.window,
@@ -86,8 +91,7 @@ impl Chromium {
             },
             languages: spec.languages.clone(),
             extra_args: spec.extra_flags.clone(),
-            // What a killed browser leaves among the temporary files goes with our directory.
-            env: self.run_dir.for_sockets().map(|dir| ("TMPDIR".to_owned(), dir)).into_iter().collect(),
+            env: screen.env.iter().cloned().chain(temporary).collect(),
             deadline: self.launch_timeout,
             ..ChromiumOptions::default()
         };
@@ -151,7 +155,7 @@ impl Chromium {
             _run_dir: self.run_dir.clone(),
             connection,
             exited: browser.process().clone(),
-            browser: Mutex::new(Some(browser)),
+            browser: Mutex::new(Some((browser, screen))),
             facts,
             setups,
             worker_hooks,
@@ -178,7 +182,8 @@ impl Chromium {
             "executable": browser.command_line().first(),
             "flags": browser.command_line().get(1..),
             "sandbox": !self.no_sandbox,
-            "headless": !spec.headed,
+            "headless": spec.display == Display::Headless,
+            "display": spec.display.name(),
             "window": [spec.window.0, spec.window.1],
             "languages": spec.languages,
             "third_party_cookies": match spec.third_party_cookies {
@@ -254,7 +259,7 @@ impl Engine for Chromium {
 pub(super) struct Running {
     pub connection: Connection,
     exited: crate::process::Process,
-    browser: Mutex<Option<launch::Browser>>,
+    browser: Mutex<Option<(launch::Browser, Screen)>>,
     facts: BrowserFacts,
     /// Or why there is none though it is needed.
     pub extension: Result<Extension, Option<String>>,
@@ -298,8 +303,9 @@ impl Browser for Running {
         Box::pin(async move {
             // Its directories go after its processes.
             let _directories = self;
-            let Some(browser) = browser else { return };
+            let Some((browser, screen)) = browser else { return };
             let closed = browser.close(grace).await;
+            screen.close(grace).await;
             if !closed.process.sweep.survivors.is_empty() {
                 tracing::error!(survivors = ?closed.process.sweep.survivors, "a browser left processes behind");
             }

@@ -17,6 +17,7 @@ use super::visit;
 use crate::config::{Config, FirefoxCapture, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
+use crate::engine::screen::{Display, Screen};
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
@@ -71,9 +72,12 @@ impl Firefox {
     async fn start(&self, spec: LaunchSpec) -> Result<Arc<dyn Browser>, LaunchFailure> {
         let failed =
             |what: &str, e: &dyn std::fmt::Display| LaunchFailure { message: format!("{what}: {e}") };
+        let screen = Screen::open(&spec.display, self.run_dir.path(), spec.window, self.launch_timeout).await;
+        let screen = screen.map_err(|e| LaunchFailure { message: e.to_string() })?;
         let options = FirefoxOptions {
             programs: self.programs().map_err(|e| LaunchFailure { message: e.to_string() })?,
-            headless: !spec.headed,
+            headless: spec.display == Display::Headless,
+            env: screen.env.clone(),
             window_size: spec.window,
             third_party_cookies: spec.third_party_cookies,
             languages: spec.languages.clone(),
@@ -113,6 +117,7 @@ impl Firefox {
             extension: extension.ok_or(missing),
             facts,
             browser: Mutex::new(Some(Arc::new(browser))),
+            screen,
             _run_dir: self.run_dir.clone(),
         }))
     }
@@ -137,7 +142,8 @@ impl Firefox {
             "prefs": browser.prefs,
             "said": browser.said,
             "sandbox": browser.said["sandbox_level"].as_i64().is_some_and(|level| level > 0),
-            "headless": !spec.headed,
+            "headless": spec.display == Display::Headless,
+            "display": spec.display.name(),
             "window": [spec.window.0, spec.window.1],
             "languages": spec.languages,
             "third_party_cookies": match spec.third_party_cookies {
@@ -203,6 +209,7 @@ pub(super) struct Running {
     /// Firefox and geckodriver.
     exits: [crate::process::Process; 2],
     browser: Mutex<Option<Arc<launch::Running>>>,
+    screen: Screen,
     facts: BrowserFacts,
     /// Or why there is none though it is needed.
     pub extension: Result<Extension, Option<String>>,
@@ -254,9 +261,10 @@ impl Browser for Running {
         let browser = self.browser.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
             // Its directories go after its processes.
-            let _directories = self;
+            let this = self;
             if let Some(browser) = browser {
                 browser.close(grace).await;
+                this.screen.close(grace).await;
             }
         })
     }

@@ -29,6 +29,8 @@ const SESSION_END: Duration = Duration::from_secs(2);
 pub(super) struct FirefoxOptions {
     pub programs: Programs,
     pub headless: bool,
+    /// Where its windows are shown.
+    pub env: Vec<(String, String)>,
     /// Width and height in CSS pixels.
     pub window_size: (u32, u32),
     pub third_party_cookies: ThirdPartyCookies,
@@ -46,8 +48,6 @@ pub(super) struct FirefoxOptions {
 pub(super) enum LaunchError {
     #[error("the argument {0:?} is ours to give; use the option for it")]
     Argument(String),
-    #[error("a headed Firefox needs a display: set DISPLAY, or run under xvfb-run")]
-    NoDisplay,
     #[error("cannot prepare a profile under {dir:?}: {source}")]
     Profile { dir: PathBuf, source: std::io::Error },
     #[error(transparent)]
@@ -101,10 +101,6 @@ pub(super) async fn launch(options: FirefoxOptions) -> Result<Running, LaunchErr
         ["--profile", "--marionette", "--remote-", "--headless", "--new-instance", "--no-remote"];
     if let Some(ours) = options.extra_args.iter().find(|arg| OURS.iter().any(|o| arg.starts_with(o))) {
         return Err(LaunchError::Argument(ours.clone()));
-    }
-    let display = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
-    if !options.headless && !display {
-        return Err(LaunchError::NoDisplay);
     }
     let started = Instant::now();
     let addon = uuid::Uuid::new_v4().to_string();
@@ -181,8 +177,9 @@ fn arguments(options: &FirefoxOptions, profile: &Path) -> Vec<String> {
 
 fn firefox(options: &FirefoxOptions, args: &[String]) -> Spawn {
     let (width, height) = options.window_size;
-    Spawn::new("firefox", &options.programs.firefox)
-        .args(args)
+    let spec = Spawn::new("firefox", &options.programs.firefox).args(args);
+    let shown = options.env.iter().fold(spec, |spec, (name, value)| spec.env(name, value));
+    shown
         // Otherwise the dummy address of the remote settings is ignored.
         .env("MOZ_REMOTE_SETTINGS_DEVTOOLS", "1")
         .env("MOZ_CRASHREPORTER_DISABLE", "1")
