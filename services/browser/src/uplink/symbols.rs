@@ -19,11 +19,9 @@ impl Symbols {
     }
 
     /// Those that have a row, or of which a row of `truncations` says why they have none.
-    pub fn has(&self, symbol: &str) -> bool {
-        let has = |seen: &Mutex<HashSet<String>>| {
-            seen.lock().unwrap_or_else(PoisonError::into_inner).contains(symbol)
-        };
-        self.0.get().is_some_and(has)
+    pub fn all(&self) -> HashSet<String> {
+        let all = |seen: &Mutex<HashSet<String>>| seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.0.get().map(all).unwrap_or_default()
     }
 
     pub(super) fn note(&self, row: &Row) {
@@ -36,7 +34,9 @@ impl Symbols {
     pub(super) fn note_batch(&self, payload: &Bytes) {
         let Some(seen) = self.0.get() else { return };
         match RecordList::decode(payload.clone()) {
-            Ok(list) => list.records.iter().filter_map(|record| record.row.as_ref()).for_each(|row| note(seen, row)),
+            Ok(list) => {
+                list.records.iter().filter_map(|record| record.row.as_ref()).for_each(|row| note(seen, row))
+            }
             // Storage refuses it, and the attempt ends by that.
             Err(error) => tracing::warn!(%error, "a batch of the extension cannot be decoded"),
         }
@@ -46,7 +46,11 @@ impl Symbols {
 fn note(seen: &Mutex<HashSet<String>>, row: &Row) {
     let symbol = match row {
         Row::Javascript(JavascriptCall { symbol, .. }) => symbol,
-        Row::Truncation(Truncation { table_name, subject: Some(subject), .. }) if table_name == "javascript" => subject,
+        Row::Truncation(Truncation { table_name, subject: Some(subject), .. })
+            if table_name == "javascript" =>
+        {
+            subject
+        }
         _ => return,
     };
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +87,6 @@ mod tests {
         let records = rows.map(|row| Record { captured_at_us: 1, row: Some(row) }).to_vec();
         symbols.note_batch(&RecordList { records }.encode_to_vec().into());
         symbols.note_batch(&Bytes::from_static(b"\xff"));
-        let seen = ["early", "one", "two", "limited", "other"].map(|symbol| symbols.has(symbol));
-        assert_eq!(seen, [false, true, true, true, false]);
+        assert_eq!(symbols.all(), ["one", "two", "limited"].map(str::to_owned).into());
     }
 }

@@ -11,9 +11,11 @@ use sonde_proto::record::v1::record::Row;
 use sonde_runtime::clock::wall_us;
 use tokio::time::{Instant, timeout_at};
 
-use super::map::{FeatureUse, checkable};
+use super::map::{FeatureUse, checkable, is_recorded};
 use crate::engine::chromium::calls::truncation;
-use crate::engine::chromium::cdp::{CallError, Connection, Filter, Item, Limits, PendingCall, RawCommand, Subscription};
+use crate::engine::chromium::cdp::{
+    CallError, Connection, Filter, Item, Limits, PendingCall, RawCommand, Subscription,
+};
 use crate::uplink::{AttemptUplink, UplinkError};
 
 /// Its events are those of first uses alone.
@@ -36,6 +38,9 @@ pub struct Collected {
 struct TraceEvent {
     #[serde(default)]
     name: String,
+    /// Microseconds of the machine's monotonic clock.
+    #[serde(default)]
+    ts: i64,
     #[serde(default)]
     args: Arguments,
 }
@@ -46,9 +51,10 @@ struct Arguments {
 }
 
 impl Collected {
-    /// The numbers of the features that were used.
-    pub fn features(&self) -> impl Iterator<Item = u32> {
-        self.value.iter().filter(|event| event.name == FIRST_USE).filter_map(|event| event.args.feature)
+    /// When, in microseconds of the machine's monotonic clock, and the feature's number.
+    pub fn first_uses(&self) -> impl Iterator<Item = (i64, u32)> {
+        let first_uses = self.value.iter().filter(|event| event.name == FIRST_USE);
+        first_uses.filter_map(|event| Some((event.ts, event.args.feature?)))
     }
 }
 
@@ -83,7 +89,11 @@ pub(in crate::engine::chromium) struct FeatureWatch {
 
 impl FeatureWatch {
     /// Has the browser begin; [`FeatureWatch::begun`] waits for it. One visit of a browser at a time.
-    pub fn begin(connection: Connection, settings: &JsSettings, uplink: &AttemptUplink) -> Result<Self, CallError> {
+    pub fn begin(
+        connection: Connection,
+        settings: &JsSettings,
+        uplink: &AttemptUplink,
+    ) -> Result<Self, CallError> {
         uplink.symbols().gather();
         let wanted = Filter::contexts([]).with_browser_level().methods(["Tracing."]);
         let events = connection.subscribe_within(wanted, QUEUED);
@@ -119,7 +129,7 @@ impl FeatureWatch {
             match &*event.method {
                 "Tracing.dataCollected" => {
                     let collected: Collected = event.params.decode().map_err(unreadable)?;
-                    features.extend(collected.features());
+                    features.extend(collected.first_uses().map(|(_, feature)| feature));
                 }
                 "Tracing.tracingComplete" => {
                     let complete: Complete = event.params.decode().map_err(unreadable)?;
@@ -139,7 +149,8 @@ pub(in crate::engine::chromium) struct Used(BTreeSet<&'static str>);
 impl Used {
     /// Marks those that no row tells of. To be called once all rows have passed through the uplink.
     pub async fn record_unseen(&self, uplink: &AttemptUplink) -> Result<(), UplinkError> {
-        for symbol in self.0.iter().filter(|symbol| !uplink.symbols().has(symbol)) {
+        let recorded = uplink.symbols().all();
+        for symbol in self.0.iter().filter(|symbol| !is_recorded(symbol, &recorded)) {
             let row = truncation("bypass_possible", None, 0, 0, 0, (*symbol).to_owned());
             uplink.record(StreamId::SERVICE, wall_us(), row).await?;
         }
@@ -148,7 +159,10 @@ impl Used {
 }
 
 /// Says that nothing was compared, and why.
-pub(in crate::engine::chromium) async fn record_unchecked(uplink: &AttemptUplink, why: String) -> Result<(), UplinkError> {
+pub(in crate::engine::chromium) async fn record_unchecked(
+    uplink: &AttemptUplink,
+    why: String,
+) -> Result<(), UplinkError> {
     let row: Row = truncation("feature_use_unchecked", None, 0, 0, 0, why);
     uplink.record(StreamId::SERVICE, wall_us(), row).await
 }
@@ -162,12 +176,12 @@ mod tests {
     fn first_uses_are_read_and_other_events_are_not() {
         let text = r#"{"value":[
             {"name":"process_name","ph":"M","args":{"name":"Renderer"}},
-            {"name":"FeatureFirstUsed","args":{"feature":1503}},
+            {"name":"FeatureFirstUsed","ts":7,"args":{"feature":1503}},
             {"name":"Other","args":{"feature":1}},
             {"name":"FeatureFirstUsed"}
         ]}"#;
         let collected: Collected = serde_json::from_str(text).unwrap();
-        assert_eq!(collected.features().collect::<Vec<_>>(), [1503]);
+        assert_eq!(collected.first_uses().collect::<Vec<_>>(), [(7, 1503)]);
         let config: serde_json::Value = serde_json::from_str(TRACE_CONFIG).unwrap();
         assert_eq!(config["includedCategories"], json!([CATEGORY]));
     }
