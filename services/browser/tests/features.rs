@@ -108,8 +108,8 @@ impl Bench {
     }
 }
 
-/// As the extension is told, by the names that symbols begin with.
-fn targets() -> BTreeMap<String, Value> {
+/// Every target of every collection, as the extension is told.
+fn targets() -> Vec<(String, Value)> {
     let of = |name: &str| JsSettings::parse(&json!([name]).to_string()).unwrap().for_extension();
     let all = COLLECTIONS.iter().flat_map(|collection| of(collection.name).as_array().unwrap().clone());
     all.map(|target| (target["instrumentedName"].as_str().unwrap().to_owned(), target)).collect()
@@ -126,7 +126,7 @@ struct Found {
 async fn find(wanted: BTreeMap<String, Vec<(String, String)>>) -> Found {
     let root = tempfile::tempdir().unwrap();
     let bench = Bench::start(root.path()).await;
-    let targets = targets();
+    let targets: BTreeMap<String, Value> = targets().into_iter().collect();
     let mut windows = Vec::new();
     for (name, uses) in &wanted {
         windows.push((
@@ -201,11 +201,16 @@ async fn all_uses() -> BTreeMap<String, Vec<(String, String)>> {
     let root = tempfile::tempdir().unwrap();
     let bench = Bench::start(root.path()).await;
     bench.fresh().await;
-    let mut all = BTreeMap::new();
+    let mut all: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for (name, target) in targets() {
         let uses: Vec<(String, String, String)> =
             serde_json::from_value(bench.evaluate(&format!("uses({target})")).await).unwrap();
-        all.insert(name, uses.into_iter().map(|(_, property, operation)| (property, operation)).collect());
+        let known = all.entry(name).or_default();
+        for (_, property, operation) in uses {
+            if !known.contains(&(property.clone(), operation.clone())) {
+                known.push((property, operation));
+            }
+        }
     }
     bench.end().await;
     all
