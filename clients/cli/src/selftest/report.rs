@@ -52,7 +52,8 @@ impl<'a> Report<'a> {
         let mut problems = site.truth(token).errors;
         problems.extend(outcome.err());
         match self.read(token) {
-            Ok((observed, stated)) => {
+            Ok((observed, stated, unseen)) => {
+                problems.extend(unseen.into_iter().map(|what| format!("truncations\n    {what}")));
                 problems.extend(self.differences.judge_capabilities(self.browser, &stated));
                 let has = |capability: &str| stated.get(capability).is_some_and(|state| state == "observed");
                 let expected = page.expected(token, site).with(has);
@@ -65,10 +66,14 @@ impl<'a> Report<'a> {
         self.problems.extend(problems.into_iter().map(|problem| format!("{}: {problem}", page.name)));
     }
 
-    /// The rows of a visit, and what its browser stated to observe.
-    fn read(&self, token: &str) -> Result<(Observed, BTreeMap<String, String>), sqlite::ReadError> {
-        let read = sqlite::read(&self.file, token)?;
-        Ok((read.rows, sqlite::capabilities(&self.file, &read.visit_ids)?))
+    /// The rows of a visit, what its browser stated to observe, and calls that the engine saw and no row tells of.
+    fn read(
+        &self,
+        token: &str,
+    ) -> Result<(Observed, BTreeMap<String, String>, Vec<String>), sqlite::ReadError> {
+        let sqlite::Read { rows, visit_ids, .. } = sqlite::read(&self.file, token)?;
+        let stated = sqlite::capabilities(&self.file, &visit_ids)?;
+        Ok((rows, stated, sqlite::unseen(&self.file, &visit_ids)?))
     }
 
     fn judge(&mut self, page: &Page, table: Table, score: &Score) -> Option<String> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sonde_proto::js_settings::{JsSettings, LogSettings};
 
 /// The reviewed map as it is checked in. Numbers of features are never given again (`web_feature.mojom` of Chromium).
-pub const MAP: &str = include_str!("map.json");
+const MAP: &str = include_str!("map.json");
 
 /// A feature that the engine counts when this symbol is used, and never else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub fn checkable(settings: &JsSettings) -> Vec<&'static FeatureUse> {
 
 /// Whether a use has a row: under its symbol, or that of an object which inherits the property and has a name of its own
 /// in the settings.
-pub fn is_recorded(symbol: &str, recorded: &HashSet<String>) -> bool {
+pub(super) fn is_recorded(symbol: &str, recorded: &HashSet<String>) -> bool {
     let property = |symbol: &str| symbol.rsplit_once('.').map(|(_, property)| property.to_owned());
     let inherited = |other: &String| {
         property(other) == property(symbol) && !feature_uses().iter().any(|used| used.symbol == *other)

@@ -7,7 +7,7 @@
 mod map;
 mod watch;
 
-pub use map::{FeatureUse, MAP, feature_uses};
+pub use map::{FeatureUse, checkable, feature_uses};
 pub(super) use watch::FeatureWatch;
 pub use watch::{CATEGORY, Collected, TRACE_CONFIG};
 pub(super) use watch::{Used, WatchError, record_unchecked};
