@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use sonde_browser::engine::chromium::cdp::{AutoAttach, Filter, Item, SessionInfo, Subscription};
-use sonde_browser::engine::chromium::features::{Collected, FeatureUse, TRACE_CONFIG, feature_uses};
+use sonde_browser::engine::chromium::features::{Collected, FeatureUse, feature_uses, trace_config};
 use sonde_browser::engine::chromium::launch::{Browser, ChromiumOptions, launch};
 use sonde_proto::js_settings::{COLLECTIONS, JsSettings};
 use support::pages::{Asked, Pages, reply};
@@ -56,8 +56,7 @@ impl Bench {
         let context = browser.create_context(None, PATIENCE).await.unwrap();
         let events = Filter::contexts([]).with_browser_level().methods(["Tracing."]);
         let events = browser.connection().subscribe(events);
-        let config: Value = serde_json::from_str(TRACE_CONFIG).unwrap();
-        let params = json!({"transferMode": "ReportEvents", "traceConfig": config});
+        let params = json!({"transferMode": "ReportEvents", "traceConfig": trace_config()});
         browser.connection().call_raw(None, "Tracing.start", params, PATIENCE).await.unwrap();
         let page = browser.create_page(Some(&context), &pages.url("/"), PATIENCE).await.unwrap().session;
         Self { browser, pages, page: (*page).clone(), events }

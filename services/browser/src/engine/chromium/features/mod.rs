@@ -9,5 +9,5 @@ mod watch;
 
 pub use map::{FeatureUse, checkable, feature_uses};
 pub(super) use watch::FeatureWatch;
-pub use watch::{CATEGORY, Collected, TRACE_CONFIG};
+pub use watch::{Collected, trace_config};
 pub(super) use watch::{Used, WatchError, record_unchecked};
