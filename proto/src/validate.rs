@@ -275,6 +275,9 @@ pub fn validate_setup(
     if let Some(mode) = instruments.map(Instruments::javascript_capture) {
         capture_error(mode, kind, errors);
     }
+    if let Some(i) = instruments.filter(|i| i.feature_use_check) {
+        feature_use_error(i, kind, errors);
+    }
     if let Some(l) = limits {
         let second = Duration::from_secs(1);
         duration(l.prepare, "limits.prepare", second, MAX_TIMEOUT, errors);
@@ -294,6 +297,15 @@ fn capture_error(mode: CaptureMode, kind: BrowserKind, errors: &mut FieldErrors)
         _ => return,
     };
     errors.push("instruments.javascript_capture", wrong);
+}
+
+fn feature_use_error(instruments: &Instruments, kind: BrowserKind, errors: &mut FieldErrors) {
+    let wrong = match (kind, instruments.javascript) {
+        (BrowserKind::Firefox, _) => "is a check of Chromium: Firefox does not tell what a page used",
+        (_, false) => "compares the calls of the javascript instrument: ask for that, too",
+        _ => return,
+    };
+    errors.push("instruments.feature_use_check", wrong);
 }
 
 fn browser_errors(b: &BrowserSpec, errors: &mut FieldErrors) {

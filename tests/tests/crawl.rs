@@ -101,7 +101,7 @@ async fn pages_of_all_kinds_fill_the_tables_and_a_second_crawl_is_appended() {
     world.assert_nothing_left(Duration::from_secs(5)).await;
 }
 
-/// M13, I7: a crawl chooses how its calls are caught, and its provenance says so.
+/// M13, I3, I7: a crawl chooses how its calls are caught, and its provenance says so; and whether the engine is asked, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crawl_chooses_its_capture_mode() {
     let (world, site) = (World::new(), fixture().await);
@@ -109,8 +109,10 @@ async fn a_crawl_chooses_its_capture_mode() {
     let sonde = ends(&world, &[&url, "--js-capture", "exported"], 4).await;
     let told = sonde.stderr();
     assert!(told.contains("javascript_capture") && told.contains("exported is a mode of Firefox"), "{told}");
+    let sonde = ends(&world, &[&url, "--feature-use-check", "--browser", "firefox"], 4).await;
+    assert!(sonde.stderr().contains("feature_use_check"), "{}", sonde.stderr());
     for (n, mode) in [(1, "wrapped"), (2, "stealth")] {
-        ends(&world, &[&url, "--js-capture", mode, "--name", mode], 0).await;
+        ends(&world, &[&url, "--feature-use-check", "--js-capture", mode, "--name", mode], 0).await;
         check(&world.data(), &Expectation::all_ok(n)).unwrap().assert_clean();
         let said = format!(
             "SELECT count(*) FROM provenance WHERE subject LIKE 'browser:%' \
@@ -121,6 +123,9 @@ async fn a_crawl_chooses_its_capture_mode() {
             "SELECT count(DISTINCT visit_id) FROM javascript WHERE symbol = 'window.navigator.userAgent'";
         assert_eq!(count(&world, called), i64::try_from(n).unwrap(), "{mode}");
     }
+    let unseen =
+        "SELECT count(*) FROM truncations WHERE reason IN ('bypass_possible', 'feature_use_unchecked')";
+    assert_eq!(count(&world, unseen), 0);
     world.assert_nothing_left(Duration::from_secs(5)).await;
 }
 

@@ -61,6 +61,12 @@ pub fn instruments(setup: &VisitSetup) -> Result<Instruments, CliError> {
         }
         chosen.javascript_capture = capture(mode).into();
     }
+    if setup.feature_use_check && !chosen.javascript {
+        return Err(CliError::Input(
+            "--feature-use-check needs the javascript instrument: add it to --instruments".to_owned(),
+        ));
+    }
+    chosen.feature_use_check = setup.feature_use_check;
     if !chosen.save_content.is_empty() && !chosen.http {
         return Err(CliError::Input(
             "--save-content needs the http instrument: add it to --instruments".to_owned(),

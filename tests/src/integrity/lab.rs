@@ -118,9 +118,10 @@ impl Lab {
         Ok(Visited { page, token, visit_id, site: self.site.clone(), result, db, data: self.data.clone() })
     }
 
-    /// The same with every instrument.
+    /// The same with every instrument, and what the engine can say of it.
     pub async fn watch(&mut self, name: &str, extra: &str) -> Result<Visited, LabError> {
-        self.visit(name, extra, Self::everything()).await
+        let feature_use_check = self.kind == BrowserKind::Chromium;
+        self.visit(name, extra, Instruments { feature_use_check, ..Self::everything() }).await
     }
 
     /// The answers of the detection vectors: visits that more than one line judges are made once.

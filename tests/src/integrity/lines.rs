@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
-use sonde_proto::visit::v1::Instruments;
+use sonde_proto::visit::v1::{BrowserKind, Instruments};
 use sonde_site::expect::Table;
 
 use super::lab::{Lab, LabError};
@@ -69,6 +69,9 @@ async fn realms(lab: &mut Lab, findings: &mut Findings) -> Result<(), LabError> 
             findings.fault(format!("kind {index} told nothing of itself: {note:?}"));
             return Ok(());
         }
+        for marked in visited.all::<String>(MARKED)? {
+            findings.fault(format!("{name}: {marked}, of which no call is recorded"));
+        }
         let made = truth.calls.get("get window.navigator.userAgent").copied().unwrap_or(0);
         let sql = "SELECT count(*) FROM javascript WHERE visit_id = ?1 AND symbol = 'window.navigator.userAgent' AND operation = 'get'";
         let recorded = visited.one::<i64>(sql)?;
@@ -80,8 +83,35 @@ async fn realms(lab: &mut Lab, findings: &mut Findings) -> Result<(), LabError> 
         index += 1;
     }
     findings.remark(format!("{kinds} ways to a realm"));
+    unseen(lab, findings).await?;
     if !silent.is_empty() {
         findings.remark(format!("no realm to be had by {}", silent.join(", ")));
+    }
+    Ok(())
+}
+
+/// Symbols that the engine saw used and no row tells of; where that was not compared, why. The first documents of popups
+/// are marked by their URLs.
+const MARKED: &str = "SELECT subject FROM truncations WHERE visit_id = ?1 AND table_name = 'javascript' \
+                      AND (reason = 'bypass_possible' AND subject NOT LIKE '%:%' OR reason = 'feature_use_unchecked') \
+                      ORDER BY subject";
+
+/// What no recorder sees is told by the engine, where that can tell.
+async fn unseen(lab: &mut Lab, findings: &mut Findings) -> Result<(), LabError> {
+    let visited = lab.watch("integrity-unseen", "").await?;
+    let sql = "SELECT count(*) FROM javascript WHERE visit_id = ?1 \
+               AND symbol IN ('window.navigator.platform', 'window.navigator.hardwareConcurrency')";
+    let recorded = visited.one::<i64>(sql)?;
+    let marked = visited.all::<String>(MARKED)?;
+    match (lab.kind(), recorded) {
+        (BrowserKind::Chromium, 0) => {
+            let due =
+                ["window.navigator.hardwareConcurrency", "window.navigator.platform"].map(str::to_owned);
+            findings.equal("calls in a worker that go unseen: marked", &marked, &due.to_vec());
+            findings.remark("unseen calls in a worker are marked");
+        }
+        (_, 5) => findings.equal("calls in a worker that are seen: marked", &marked, &Vec::new()),
+        _ => findings.fault(format!("{recorded} of 5 calls in a worker are recorded")),
     }
     Ok(())
 }

@@ -53,6 +53,7 @@ pub async fn drive(
             dns: true,
             scripts: true,
             save_content: vec!["all".to_owned()],
+            feature_use_check: kind == BrowserArg::Chromium,
             ..Instruments::default()
         }),
         ..DriveStart::default()

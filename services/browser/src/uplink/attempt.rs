@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::buffer::Buffer;
+use super::symbols::Symbols;
 use super::{Shared, State, UplinkError, retried};
 
 pub(super) struct Row {
@@ -61,6 +62,7 @@ pub struct AttemptUplink {
 struct Inner {
     shared: Arc<Shared>,
     visit_id: i64,
+    symbols: Symbols,
 }
 
 impl Drop for Inner {
@@ -71,11 +73,16 @@ impl Drop for Inner {
 
 impl AttemptUplink {
     pub(super) fn new(shared: Arc<Shared>, visit_id: i64) -> Self {
-        Self { inner: Arc::new(Inner { shared, visit_id }) }
+        Self { inner: Arc::new(Inner { shared, visit_id, symbols: Symbols::default() }) }
     }
 
     pub fn visit_id(&self) -> i64 {
         self.inner.visit_id
+    }
+
+    /// What its JavaScript rows are of.
+    pub fn symbols(&self) -> &Symbols {
+        &self.inner.symbols
     }
 
     fn shared(&self) -> &Shared {
@@ -108,6 +115,7 @@ impl AttemptUplink {
         captured_at_us: i64,
         row: record::Row,
     ) -> Result<(), UplinkError> {
+        self.inner.symbols.note(&row);
         let producer = if stream == StreamId::SERVICE { Producer::Service } else { Producer::Devtools };
         let row = Row { stream: stream.0, producer, captured_at_us, row };
         record(self.shared(), self.inner.visit_id, row).await
@@ -131,6 +139,7 @@ impl AttemptUplink {
         count: u32,
         payload: Bytes,
     ) -> Result<(), UplinkError> {
+        self.inner.symbols.note_batch(&payload);
         let batch = Numbered { first, count, payload };
         forward(self.shared(), self.inner.visit_id, stream.0, session_uuid, batch).await
     }

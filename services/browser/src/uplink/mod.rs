@@ -8,6 +8,7 @@ mod attempt;
 mod blobs;
 mod buffer;
 mod pump;
+mod symbols;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,7 @@ use tonic::{Code, Status};
 
 pub use attempt::{AttemptUplink, SealParts, StreamClaim};
 use buffer::Buffer;
+pub use symbols::Symbols;
 
 /// Between tries of a call or a stream that storage did not answer.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));

@@ -7,6 +7,7 @@ use super::group;
 group! { "integrity":
     "integrity-lies";
     "integrity-realms";
+    "integrity-unseen";
     "integrity-code";
     "integrity-vectors";
     "integrity-environment";

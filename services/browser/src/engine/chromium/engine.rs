@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use sonde_proto::js_settings::JsSettings;
 use sonde_proto::visit::v1::{CaptureMode, Failure, ThirdPartyCookies};
 
 use super::capabilities::{self, Launched};
@@ -272,6 +273,14 @@ pub(super) struct Running {
     pub proxied: bool,
     pub ids: RequestIds,
     _run_dir: Arc<RunDir>,
+}
+
+impl Running {
+    /// Which calls are recorded; `None`: none are.
+    pub fn js_settings(&self) -> Option<&JsSettings> {
+        let of_documents = self.stealth.as_ref().map(StealthSource::settings);
+        of_documents.or_else(|| self.worker_hooks.as_ref().map(HookSource::settings))
+    }
 }
 
 impl Browser for Running {

@@ -4,6 +4,7 @@ mod calls;
 pub(super) mod capabilities;
 pub mod cdp;
 mod engine;
+pub mod features;
 pub mod flags;
 pub mod http;
 mod inlined;

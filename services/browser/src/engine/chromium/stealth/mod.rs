@@ -61,6 +61,10 @@ impl StealthSource {
         Ok(Self { script, settings, limit: scripts.javascript_limit })
     }
 
+    pub fn settings(&self) -> &JsSettings {
+        &self.settings
+    }
+
     /// What one visit is recorded with.
     pub fn hook(&self) -> StealthHook {
         let config = json!({

@@ -5,6 +5,7 @@
 mod companions;
 mod cuts;
 mod driving;
+mod features;
 mod late;
 mod page;
 mod picture;
@@ -31,6 +32,7 @@ use super::cdp::{
     CallError, ContextId, Filter, Limits, PendingCall, RawCommand, RawJson, SessionInfo, Stats, TargetId,
 };
 use super::engine::{CALL, Running};
+use super::features::FeatureWatch;
 use super::http::{HttpTracker, JarCookie, snapshot_rows};
 use super::recorder::{Orders, Recorder};
 use super::scripts::{self, ScriptTracker};
@@ -74,6 +76,8 @@ pub(super) struct ChromiumVisit {
     stats: Stats,
     /// The extension records it.
     attendance: Option<Attendance>,
+    /// Compares what it recorded with what the engine saw; until the end of the visit.
+    features: Option<FeatureWatch>,
     uplink: AttemptUplink,
     progress: Progress,
     site_url: String,
@@ -143,6 +147,9 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
             (Some(extension.attend(start, uplink.clone())), url)
         }
     };
+    let watched = browser.js_settings().filter(|_| instruments.javascript && instruments.feature_use_check);
+    let features = watched.map(|settings| FeatureWatch::begin(connection.clone(), settings, &uplink));
+    let mut features = features.transpose().map_err(|e| unprepared(&e))?;
     let answer = call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
     let context = decoded::<ContextCreated>(&answer, "Target.createBrowserContext")?.browser_context_id;
     let hook = browser.worker_hooks.as_ref().filter(|_| instruments.javascript).map(|hooks| hooks.hook());
@@ -203,6 +210,10 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     if let Some(attendance) = attendance {
         visit.attend(attendance, deadline).await?;
     }
+    if let Some(features) = &mut features {
+        features.begun(left(deadline)).await.map_err(|e| unprepared(&e))?;
+    }
+    visit.features = features;
     if visit.recorder.is_some() || visit.attendance.is_some() {
         visit.ready_at_us = Some(wall_us());
     }
@@ -242,6 +253,7 @@ impl ChromiumVisit {
             recording: None,
             stats,
             attendance: None,
+            features: None,
             uplink: means.uplink,
             progress: means.progress,
             site_url: means.site_url,
@@ -354,6 +366,7 @@ impl ChromiumVisit {
             .connection
             .send_no_wait(None, RawCommand::new("Storage.getCookies", in_context))
             .map_err(|e| e.to_string());
+        let used = self.features_used(deadline).await;
         if let Some(attendance) = &self.attendance {
             let alive = self.browser.connection.close_reason().is_none();
             self.progress.detail("waiting for the extension");
@@ -374,6 +387,7 @@ impl ChromiumVisit {
             let silent = if self.stuck { SILENT_STUCK } else { HAND_OVER };
             ending.also_suspect(callers.finish(silent, deadline).await);
         }
+        self.compare_features(used, &ending).await;
         self.record_cuts().await;
         let Some(orders) = &self.recorder else { return ending };
         self.progress.detail("waiting for the network's recorder");

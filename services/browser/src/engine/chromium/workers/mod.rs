@@ -48,6 +48,10 @@ impl HookSource {
         Ok(Self { script, settings, limit: scripts.javascript_limit })
     }
 
+    pub fn settings(&self) -> &JsSettings {
+        &self.settings
+    }
+
     /// The hooks of one visit.
     pub fn hook(&self) -> Hook {
         let binding = word();
