@@ -97,6 +97,8 @@ pub struct Entry {
     kind: Kind,
 }
 
+// Most are one or the other throughout a list: boxing rows would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum Kind {
     Row(record::Row),
