@@ -16,7 +16,19 @@ pub struct Differences {
     #[serde(default)]
     unsupported: Vec<Unsupported>,
     #[serde(default)]
+    hidden_headers: Vec<HiddenHeaders>,
+    #[serde(default)]
     difference: Vec<Difference>,
+}
+
+/// Headers of requests that a browser does not tell of, on any page.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HiddenHeaders {
+    browser: String,
+    /// As "Name: value", `*` for any characters.
+    headers: Vec<String>,
+    reason: String,
 }
 
 /// A group of fields that a browser cannot observe, so that no row of it is due.
@@ -89,6 +101,11 @@ impl Differences {
                 }
             }
         }
+        for entry in &self.hidden_headers {
+            if entry.headers.is_empty() || entry.reason.is_empty() {
+                return Err(format!("hidden headers of {}: give headers and a reason", entry.browser));
+            }
+        }
         for entry in &self.unsupported {
             if !CAPABILITIES.contains(&entry.capability.as_str()) || entry.reason.is_empty() {
                 return Err(format!(
@@ -103,6 +120,12 @@ impl Differences {
     /// Whether a browser is listed as able to observe a group of fields.
     pub fn supports(&self, browser: &str, capability: &str) -> bool {
         !self.unsupported.iter().any(|entry| entry.browser == browser && entry.capability == capability)
+    }
+
+    /// Whether a header of a request, as "Name: value", is listed as one that a browser does not tell of.
+    pub fn hides(&self, browser: &str, header: &str) -> bool {
+        let own = self.hidden_headers.iter().filter(|entry| entry.browser == browser);
+        own.flat_map(|entry| &entry.headers).any(|pattern| matches(pattern, header))
     }
 
     /// Holds the capabilities that a browser stated against the list. Empty when they agree.
