@@ -39,7 +39,7 @@ fn ordered(messages: &[Message]) -> Vec<Keyed> {
     messages.iter().filter(told).map(order).collect()
 }
 
-fn of(message: &Message) -> String {
+pub(super) fn of(message: &Message) -> String {
     let (what, url) = message.of.split_once(' ').unwrap_or_default();
     format!("{what} {}", request_url(url))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::keys::{Keyed, keyed};
+use super::keys::{Keyed, keyed, of};
 use super::{Expected, Message, Observed, Rows, Stack, Table};
 
 /// Examples kept of what is missing or surplus.
@@ -93,7 +93,8 @@ impl Expected {
         ];
         for (seen, due) in sides {
             for unseen in seen.iter().filter(|message| !message.on_the_wire) {
-                let same = |message: &&mut Message| message.of == unseen.of && !message.headers.is_empty();
+                let whose = of(unseen);
+                let same = |message: &&mut Message| of(message) == whose && !message.headers.is_empty();
                 if let Some(message) = due.iter_mut().find(same) {
                     message.headers.clear();
                 }

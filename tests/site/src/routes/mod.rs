@@ -126,11 +126,11 @@ fn ends_visit(shared: &Shared, token: &str, document: &str) -> bool {
     page.is_some_and(|page| page.done == Some(document))
 }
 
-/// Until the site has answered all that a visit asked for, but for reports.
+/// Until the site has answered all that a visit asked for, but for the report that waits for it.
 async fn quiet(shared: &Shared, token: &str) {
     let mut changes = shared.log.subscribe();
-    let busy = |hit: &Hit| hit.open && hit.token.as_deref() == Some(token) && hit.path_only() != "/truth";
-    while shared.log.any(busy) {
+    let open = |hit: &Hit| hit.open && hit.token.as_deref() == Some(token);
+    while shared.log.matching(open).len() > 1 {
         if changes.changed().await.is_err() {
             return;
         }
