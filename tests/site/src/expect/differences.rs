@@ -261,8 +261,11 @@ mod tests {
         )
         .unwrap();
         let stated = |workers: &str| {
-            [("http.websocket_frames", "observed"), ("javascript.workers", workers)]
-                .map(|(group, state)| (group.to_owned(), state.to_owned()))
+            CAPABILITIES
+                .map(|group| {
+                    let state = if group == "javascript.workers" { workers } else { "observed" };
+                    (group.to_owned(), state.to_owned())
+                })
                 .into()
         };
         assert!(list.judge_capabilities("firefox", &stated("unsupported")).is_empty());
