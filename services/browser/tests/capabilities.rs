@@ -157,6 +157,13 @@ const GROUPS: &[(&str, Seen)] = &[
     ("http.preflights", |r| requests(r, |r| r.method == "OPTIONS")),
     ("http.cache_hits", |r| responses(r, |r| r.is_cached)),
     ("http.headers_on_the_wire", |r| requests(r, |r| r.headers_final) && responses(r, |r| r.headers_final)),
+    ("http.request_header_order", |r| {
+        let names = |r: &HttpRequest| -> Vec<String> {
+            let headers: Vec<(String, String)> = serde_json::from_str(&r.headers).unwrap();
+            headers.into_iter().map(|(name, _)| name).collect()
+        };
+        r.requests().into_iter().filter(|r| r.headers_final).any(|r| !names(r).is_sorted())
+    }),
     ("http.bodies", |r| responses(r, |r| r.body_outcome == "complete" && r.content_hash.is_some())),
     ("http.post_bodies", |r| requests(r, |r| r.post_body_raw.is_some())),
     ("http.service_worker_bodies", |r| {

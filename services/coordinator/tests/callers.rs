@@ -7,7 +7,7 @@ use std::time::Duration;
 use scripted::{World, crawl, soon, until};
 use sonde_proto::{
     coordinator::v1::{
-        CrawlState, DriveRequest, DriveResponse, DriveStart, ListCrawlsRequest, RunVisitRequest,
+        CrawlState, DriveFinish, DriveRequest, DriveResponse, DriveStart, ListCrawlsRequest, RunVisitRequest,
         crawl_event::Event, crawl_service_client::CrawlServiceClient, drive_request, drive_response::Message,
     },
     visit::v1::{Command, CommandSequence, FailureKind, Outcome, ScreenshotCommand, command::Step},
@@ -142,6 +142,19 @@ async fn a_browser_is_driven_command_by_command() {
     let mut driver = Driver { requests: unused, responses };
     assert_eq!(driver.outcome().await, Outcome::Ok);
     assert!(driver.next().await.is_none());
+}
+
+/// M40: the requests stay open, and the visit ends in order all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_says_it_is_done_ends_the_visit() {
+    let world = World::new(1).await;
+    let mut c = world.start().await;
+    let mut driver = Driver::start(&mut c.client, None).await;
+    driver.send(Step::Get(Default::default())).await;
+    let Some(Message::Result(_)) = driver.next().await else { panic!("no result") };
+    let message = Some(drive_request::Message::Finish(DriveFinish {}));
+    driver.requests.send(DriveRequest { message }).await.unwrap();
+    assert_eq!(driver.outcome().await, Outcome::Ok);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,8 @@
 //!
 //! `probe.run` reports the end; a page that ends by leaving uses `probe.leave` and `until "end"` in its list, and goes to
 //! `/p/end?v={{v}}`. What the site sees (requests, answers, redirects, cookies) is due by itself; what it cannot see the
-//! page tells: `probe.did("call", "Interface.method")`, `probe.fails`, `probe.refused`, `probe.moved`, `probe.add`. Wait
+//! page tells: `probe.did("call", "Interface.method")`, `probe.fails`, `probe.refused`, `probe.moved`, `probe.add`;
+//! of code that came by no request `probe.ran`, of stacks `probe.traced` and `probe.tracedRequest`. Wait
 //! for events, never for time. The same page serves every browser; where one differs, `expectations.toml` names the rows
 //! and the reason. Run it with `sonde selftest --both --page <name>`.
 
@@ -41,4 +42,4 @@ pub use log::{Hit, LogOptions, RequestBody, ResponseBody, sha256_hex};
 pub use pages::{GROUPS, Group, Page, page, pages, tour};
 pub use server::SiteError;
 pub use site::{CDN, Site, SiteOptions, THIRD, TRACKER};
-pub use truth::{Truth, TruthCookie, TruthFailure, TruthFrame, TruthNavigation};
+pub use truth::{Truth, TruthCookie, TruthFailure, TruthFrame, TruthNavigation, TruthScript, TruthStack};

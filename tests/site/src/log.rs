@@ -73,12 +73,22 @@ pub struct Hit {
     /// False when order and case could not be taken from the connection (a pipelined request).
     pub headers_exact: bool,
     pub request_body: RequestBody,
+    /// Whether the site is still at it: neither its answer nor its connection has ended.
+    #[serde(skip)]
+    pub open: bool,
     /// `None` until the handler answered; stays `None` when the client left first.
     pub status: Option<u16>,
+    /// Names and values of the answer in the order and case sent; empty until its head was on its way. Not in the access
+    /// log, which is written before.
+    #[serde(skip)]
+    pub response_headers: Vec<(String, String)>,
     /// Absolute target of a redirect answered.
     pub location: Option<String>,
     /// Every Set-Cookie answered, in order.
     pub set_cookies: Vec<String>,
+    /// Sources of the inline scripts of a page that was answered.
+    #[serde(skip)]
+    pub inline_scripts: Vec<String>,
     pub response_body: Option<ResponseBody>,
 }
 
@@ -200,6 +210,10 @@ impl Log {
 
     pub fn matching(&self, keep: impl Fn(&Hit) -> bool) -> Vec<Hit> {
         self.lock().hits.iter().filter(|hit| keep(hit)).cloned().collect()
+    }
+
+    pub fn first(&self, wanted: impl Fn(&Hit) -> bool) -> Option<Hit> {
+        self.lock().hits.iter().find(|hit| wanted(hit)).cloned()
     }
 
     pub fn any(&self, keep: impl Fn(&Hit) -> bool) -> bool {

@@ -15,11 +15,15 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::log::{BODY_CAP, Hit, Log, RequestBody, ResponseBody, hex, now_us, sha256_hex};
-use crate::tap::{HeadTap, parse_head};
+use crate::tap::{AnswerTap, HeadTap, parse_head};
 
 /// Set by a handler whose body is encoded: the log then holds the decoded one.
 #[derive(Clone)]
 pub(crate) struct Decoded(pub Bytes);
+
+/// Set by a handler whose answer is a page: the sources of its inline scripts.
+#[derive(Clone)]
+pub(crate) struct InlineScripts(pub Vec<String>);
 
 /// Handlers find the request's log entry and body here: the middleware has read it.
 #[derive(Clone)]
@@ -32,6 +36,7 @@ pub(crate) struct Seen {
 pub(crate) async fn observe(
     State(log): State<Arc<Log>>,
     Extension(tap): Extension<HeadTap>,
+    Extension(answers): Extension<AnswerTap>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -40,12 +45,14 @@ pub(crate) async fn observe(
     let (url, path) = (hit.url.clone(), hit.path.clone());
     let seen = Seen { token: hit.token.clone(), authority: authority(&parts.headers).to_owned() };
     let ordinal = log.open(hit);
+    answers.expect(ordinal);
+    let work = Work { log: Arc::clone(&log), ordinal };
     let bytes = read_body(&log, ordinal, body).await;
     tap.rearm();
     parts.extensions.insert(seen);
     let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
     tracing::trace!(%path, status = response.status().as_u16(), "answered");
-    let response = answer(&log, ordinal, &url, response).await;
+    let response = answer(work, &url, response).await;
     log.write_line(ordinal);
     response
 }
@@ -77,9 +84,12 @@ fn hit_of(parts: &request::Parts, tap: &HeadTap) -> Hit {
         headers,
         headers_exact,
         request_body: RequestBody::default(),
+        open: true,
         status: None,
+        response_headers: Vec::new(),
         location: None,
         set_cookies: Vec::new(),
+        inline_scripts: Vec::new(),
         response_body: None,
     }
 }
@@ -119,13 +129,28 @@ async fn read_body(log: &Log, ordinal: u64, body: Body) -> Bytes {
     Bytes::from(all)
 }
 
-async fn answer(log: &Arc<Log>, ordinal: u64, url: &str, response: Response) -> Response {
+/// What the site does for one request; it ends with the answer or, if that comes first, the connection.
+struct Work {
+    log: Arc<Log>,
+    ordinal: u64,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.log.update(self.ordinal, |hit| hit.open = false);
+    }
+}
+
+async fn answer(work: Work, url: &str, response: Response) -> Response {
+    let (log, ordinal) = (Arc::clone(&work.log), work.ordinal);
     let (parts, body) = response.into_parts();
     let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let location = parts.headers.get(header::LOCATION).map(text).filter(|_| parts.status.is_redirection());
     let location = location.and_then(|to| Some(Url::parse(url).ok()?.join(&to).ok()?.to_string()));
     let set_cookies: Vec<String> = parts.headers.get_all(header::SET_COOKIE).iter().map(text).collect();
     let decoded = parts.extensions.get::<Decoded>().cloned();
+    let inline = parts.extensions.get::<InlineScripts>();
+    let inline_scripts = inline.map(|scripts| scripts.0.clone()).unwrap_or_default();
     let status = parts.status.as_u16();
     let whole = body.size_hint().exact().is_some();
     let (body, seen) = if whole || decoded.is_some() {
@@ -136,20 +161,15 @@ async fn answer(log: &Arc<Log>, ordinal: u64, url: &str, response: Response) -> 
         (Body::from(bytes), seen)
     } else {
         let seen = ResponseBody { len: 0, sha256: sha256_hex(b""), complete: false };
-        let counted = Counted {
-            inner: body.into_data_stream(),
-            hash: Sha256::new(),
-            len: 0,
-            ended: false,
-            log: Arc::clone(log),
-            ordinal,
-        };
+        let counted =
+            Counted { inner: body.into_data_stream(), hash: Sha256::new(), len: 0, ended: false, work };
         (Body::from_stream(counted), seen)
     };
     log.update(ordinal, |hit| {
         hit.status = Some(status);
         hit.location = location;
         hit.set_cookies = set_cookies;
+        hit.inline_scripts = inline_scripts;
         hit.response_body = Some(seen);
     });
     Response::from_parts(parts, body)
@@ -161,8 +181,7 @@ struct Counted {
     hash: Sha256,
     len: u64,
     ended: bool,
-    log: Arc<Log>,
-    ordinal: u64,
+    work: Work,
 }
 
 impl Stream for Counted {
@@ -186,6 +205,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let seen =
             ResponseBody { len: self.len, sha256: hex(&self.hash.clone().finalize()), complete: self.ended };
-        self.log.update(self.ordinal, |hit| hit.response_body = Some(seen));
+        self.work.log.update(self.work.ordinal, |hit| hit.response_body = Some(seen));
     }
 }

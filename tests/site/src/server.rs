@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::log::Log;
-use crate::tap::{Hangup, HeadTap, Tapped};
+use crate::tap::{AnswerTap, Hangup, HeadTap, Tapped};
 
 /// What can go wrong with a site.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ impl Server {
             .map_err(|source| SiteError::Bind { port, source })
     }
 
-    /// Serves `router` on `listener`; each request carries the connection's [`HeadTap`] as an extension.
+    /// Serves `router` on `listener`; each request carries the taps of its connection as extensions.
     pub fn start(listener: TcpListener, router: Router, log: &Arc<Log>) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let cancel = CancellationToken::new();
@@ -108,9 +108,13 @@ async fn accept_loop(
         let (router, cancel, log) = (router.clone(), cancel.clone(), Arc::clone(&log));
         tasks.spawn(async move {
             let (tap, hangup) = (HeadTap::default(), Hangup::default());
-            let layered = router.layer(Extension(tap.clone())).layer(Extension(hangup.clone()));
+            let answers = AnswerTap::new(Arc::clone(&log));
+            let layered = router
+                .layer(Extension(tap.clone()))
+                .layer(Extension(answers.clone()))
+                .layer(Extension(hangup.clone()));
             let service = TowerToHyperService::new(layered);
-            let tapped = Tapped { stream, tap, hangup: hangup.clone() };
+            let tapped = Tapped { stream, tap, answers, hangup: hangup.clone() };
             let builder = auto::Builder::new(TokioExecutor::new()).http1_only();
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(tapped), service);
             tokio::select! {

@@ -159,6 +159,17 @@ impl Site {
         self.wait_for(&what, deadline, |site| site.truth(token).done.iter().any(|d| d == document)).await
     }
 
+    /// Waits until the document has what the site had answered when it was done.
+    pub async fn wait_settled(
+        &self,
+        token: &str,
+        document: &str,
+        deadline: Duration,
+    ) -> Result<(), SiteError> {
+        let what = format!("document {document} of visit {token} to report it has its answers");
+        self.wait_for(&what, deadline, |site| site.truth(token).settled.iter().any(|d| d == document)).await
+    }
+
     /// Ends every connection, the hanging ones too, and waits for them. The log stays readable.
     pub async fn stop(&self) -> Result<(), SiteError> {
         self.running.shared.cancel.cancel();

@@ -1,6 +1,7 @@
-//! A connection that remembers the head of the request now being read, byte for byte.
+//! A connection that remembers the heads of the request now being read and of its answer, byte for byte.
 //!
-//! The HTTP library keeps neither the case of header names nor the place of repeated ones, and the log promises both.
+//! The HTTP library keeps neither the case of header names nor the place of repeated ones, and adds headers of its own;
+//! the log promises what was on the wire.
 
 use std::io;
 use std::pin::Pin;
@@ -12,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::log::Log;
+
 /// The HTTP library refuses larger heads before this bound matters.
 const MAX_HEAD: usize = 512 << 10;
 
@@ -21,6 +24,22 @@ struct Head {
     complete: bool,
 }
 
+impl Head {
+    /// Takes what belongs to the head; true once, when it is whole.
+    fn feed(&mut self, bytes: &[u8]) -> bool {
+        if self.complete || self.bytes.len() > MAX_HEAD {
+            return false;
+        }
+        let searched = self.bytes.len().saturating_sub(3);
+        self.bytes.extend_from_slice(bytes);
+        if let Some(at) = self.bytes[searched..].windows(4).position(|w| w == b"\r\n\r\n") {
+            self.bytes.truncate(searched + at);
+            self.complete = true;
+        }
+        self.complete
+    }
+}
+
 /// The head of the current request of one connection. Clients that do not pipeline send the next head only after
 /// they were answered, and [`HeadTap::take`] is called before that.
 #[derive(Clone, Default)]
@@ -28,16 +47,7 @@ pub(crate) struct HeadTap(Arc<Mutex<Head>>);
 
 impl HeadTap {
     fn feed(&self, read: &[u8]) {
-        let mut head = self.0.lock().expect("no code panics while it holds the tap");
-        if head.complete || head.bytes.len() > MAX_HEAD {
-            return;
-        }
-        let searched = head.bytes.len().saturating_sub(3);
-        head.bytes.extend_from_slice(read);
-        if let Some(at) = head.bytes[searched..].windows(4).position(|w| w == b"\r\n\r\n") {
-            head.bytes.truncate(searched + at);
-            head.complete = true;
-        }
+        self.0.lock().expect("no code panics while it holds the tap").feed(read);
     }
 
     /// The raw head, or `None` when it was not seen whole.
@@ -52,7 +62,37 @@ impl HeadTap {
     }
 }
 
-/// Request line and headers of a raw head, as received.
+/// The head of the answer that one connection is to send next. It goes into the log when it is on its way.
+#[derive(Clone)]
+pub(crate) struct AnswerTap {
+    log: Arc<Log>,
+    due: Arc<Mutex<Option<(u64, Head)>>>,
+}
+
+impl AnswerTap {
+    pub fn new(log: Arc<Log>) -> Self {
+        Self { log, due: Arc::default() }
+    }
+
+    /// What is sent from now on answers that request.
+    pub fn expect(&self, ordinal: u64) {
+        *self.due.lock().expect("no code panics while it holds the tap") = Some((ordinal, Head::default()));
+    }
+
+    fn feed(&self, sent: &[u8]) {
+        let mut due = self.due.lock().expect("no code panics while it holds the tap");
+        if let Some((ordinal, head)) = due.as_mut()
+            && head.feed(sent)
+        {
+            if let Some(RawHead { headers, .. }) = parse_head(&head.bytes) {
+                self.log.update(*ordinal, |hit| hit.response_headers = headers);
+            }
+            *due = None;
+        }
+    }
+}
+
+/// First line and headers of a raw head, as they were on the wire.
 pub(crate) struct RawHead {
     pub line: String,
     pub headers: Vec<(String, String)>,
@@ -92,6 +132,7 @@ impl Hangup {
 pub(crate) struct Tapped {
     pub stream: TcpStream,
     pub tap: HeadTap,
+    pub answers: AnswerTap,
     pub hangup: Hangup,
 }
 
@@ -122,7 +163,11 @@ impl AsyncRead for Tapped {
 
 impl AsyncWrite for Tapped {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(sent)) = &result {
+            self.answers.feed(&buf[..*sent]);
+        }
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

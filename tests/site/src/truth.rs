@@ -17,6 +17,10 @@ pub struct Truth {
     pub navigations: Vec<TruthNavigation>,
     pub failures: Vec<TruthFailure>,
     pub frames: Vec<TruthFrame>,
+    pub scripts: Vec<TruthScript>,
+    /// URLs of scripts that were fetched, but not run.
+    pub unrun: Vec<String>,
+    pub stacks: Vec<TruthStack>,
     /// URLs the page used that its cache may answer: each is one request the site may not have seen.
     pub cached: Vec<String>,
     /// Free remarks of a page, for tests of that page (e.g. what it could detect).
@@ -25,6 +29,10 @@ pub struct Truth {
     pub errors: Vec<String>,
     /// `done` posts: one per document that finished.
     pub done: Vec<String>,
+    /// That a document that is done will say when it has settled, if it is the one that ends a visit.
+    pub settles: bool,
+    /// Of the document whose `done` ends a visit: it has had the site's answer to that, and so all answers before.
+    pub settled: Vec<String>,
 }
 
 /// A cookie change made by script.
@@ -72,6 +80,24 @@ pub struct TruthFrame {
     pub payload: String,
 }
 
+/// Code that ran and came by no request of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TruthScript {
+    /// As in the column `how`.
+    pub how: String,
+    pub source: String,
+}
+
+/// A call, and what `Error.stack` said to a stand-in that was called from the very same place before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TruthStack {
+    /// The symbol, or the URL of the request.
+    pub of: String,
+    #[serde(default)]
+    pub request: bool,
+    pub stack: String,
+}
+
 impl Truth {
     fn absorb(&mut self, more: Truth) {
         for (calls, more) in [(&mut self.calls, more.calls), (&mut self.worker_calls, more.worker_calls)] {
@@ -83,10 +109,15 @@ impl Truth {
         self.navigations.extend(more.navigations);
         self.failures.extend(more.failures);
         self.frames.extend(more.frames);
+        self.scripts.extend(more.scripts);
+        self.unrun.extend(more.unrun);
+        self.stacks.extend(more.stacks);
         self.cached.extend(more.cached);
         self.notes.extend(more.notes);
         self.errors.extend(more.errors);
         self.done.extend(more.done);
+        self.settles |= more.settles;
+        self.settled.extend(more.settled);
     }
 }
 
@@ -106,14 +137,16 @@ pub(crate) enum TruthError {
 }
 
 impl Truths {
-    pub fn add(&self, token: &str, body: &[u8]) -> Result<(), TruthError> {
+    /// Takes a report; gives what it says is done.
+    pub fn add(&self, token: &str, body: &[u8]) -> Result<Vec<String>, TruthError> {
         let more: Truth = serde_json::from_slice(body)?;
+        let done = more.done.clone();
         let mut all = self.0.lock().expect("no code panics while it holds the truths");
         if all.len() >= MAX_VISITS && !all.contains_key(token) {
             return Err(TruthError::Full);
         }
         all.entry(token.to_owned()).or_default().absorb(more);
-        Ok(())
+        Ok(done)
     }
 
     pub fn get(&self, token: &str) -> Truth {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use sonde_proto::coordinator::v1::{
-    DriveRequest, DriveResponse, DriveStart, crawl_event::Event, crawl_service_client::CrawlServiceClient,
-    drive_request, drive_response,
+    DriveFinish, DriveRequest, DriveResponse, DriveStart, crawl_event::Event,
+    crawl_service_client::CrawlServiceClient, drive_request, drive_response,
 };
 use sonde_proto::visit::v1::{
-    BrowserSpec, Command, GetCommand, Instruments, LoadPolicy, Outcome, SleepCommand, command::Step,
+    BrowserSpec, Command, GetCommand, Instruments, LoadPolicy, Outcome, command::Step,
 };
 use sonde_site::{Page, Site};
 use tokio::sync::mpsc;
@@ -15,12 +15,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::args::BrowserArg;
-use crate::flags::{self, proto_duration};
+use crate::flags;
 
-/// For a page to report that it is done.
+/// For a page to report that it is done, and then that it has the site's answers.
 const PAGE: Duration = Duration::from_secs(60);
-/// After that, for answers that are still on their way to the page.
-const TRAILING: Duration = Duration::from_millis(300);
+/// For pages without `probe.js` to have the site's answers: those do not say when they have them.
+const UNSETTLED: Duration = Duration::from_millis(300);
+/// The default, and stacks of what no page uses by the way.
+const SETTINGS: &str = r#"["collection_fingerprinting",
+    {"TextEncoder": {"propertiesToInstrument": ["encoding", "encode"], "logCallStack": true}}]"#;
 
 /// The pages open windows without a user who clicks.
 fn spec(kind: BrowserArg) -> BrowserSpec {
@@ -32,14 +35,14 @@ fn spec(kind: BrowserArg) -> BrowserSpec {
     BrowserSpec { kind: flags::of_kind(kind).into(), extra_flags, ..BrowserSpec::default() }
 }
 
-/// Loads a page, waits until it reports that it is done, and ends the visit.
+/// Loads a page, waits until it reports that it is done, and ends the visit: how long it had a browser.
 pub async fn drive(
     channel: &Channel,
     kind: BrowserArg,
     site: &Site,
     page: &Page,
     token: &str,
-) -> Result<(), String> {
+) -> Result<Duration, String> {
     let url = page.url(site, token, "");
     let (sender, receiver) = mpsc::channel(4);
     let start = DriveStart {
@@ -54,6 +57,7 @@ pub async fn drive(
             scripts: true,
             save_content: vec!["all".to_owned()],
             feature_use_check: kind == BrowserArg::Chromium,
+            javascript_settings: SETTINGS.to_owned(),
             ..Instruments::default()
         }),
         ..DriveStart::default()
@@ -73,25 +77,39 @@ pub async fn drive(
     send(drive_request::Message::Command(Command { step: Some(get), ..Command::default() })).await?;
     if let Some(document) = page.done {
         site.wait_done(token, document, PAGE).await.map_err(|e| e.to_string())?;
+        if site.truth(token).settles {
+            site.wait_settled(token, document, PAGE).await.map_err(|e| e.to_string())?;
+        } else {
+            tokio::time::sleep(UNSETTLED).await;
+        }
     }
-    let sleep = Step::Sleep(SleepCommand { duration: Some(proto_duration(TRAILING)) });
-    send(drive_request::Message::Command(Command { step: Some(sleep), ..Command::default() })).await?;
-    drop(sender);
+    send(drive_request::Message::Finish(DriveFinish {})).await?;
     let mut outcome = Outcome::Unspecified;
     let mut why = String::new();
-    while let Some(DriveResponse { message, .. }) =
+    let (mut began, mut over) = (Duration::ZERO, Duration::ZERO);
+    while let Some(DriveResponse { message, at }) =
         answers.message().await.map_err(|e| e.message().to_owned())?
     {
+        let at = at.and_then(|at| {
+            Duration::try_from(prost_types::Duration { seconds: at.seconds, nanos: at.nanos }).ok()
+        });
         match message {
             Some(drive_response::Message::Refused(failure)) => return Err(failure.message),
-            Some(drive_response::Message::Event(event)) => {
-                if let Some(Event::VisitEnded(ended)) = event.event {
+            Some(drive_response::Message::Event(event)) => match event.event {
+                Some(Event::AttemptStarted(_)) => began = at.unwrap_or_default(),
+                Some(Event::VisitEnded(ended)) => {
+                    over = at.unwrap_or_default();
                     outcome = ended.outcome();
                     why = ended.failure.map(|f| f.message).unwrap_or_default();
                 }
-            }
+                _ => {}
+            },
             _ => {}
         }
     }
-    if outcome == Outcome::Ok { Ok(()) } else { Err(format!("outcome {}: {why}", outcome.word())) }
+    if outcome == Outcome::Ok {
+        Ok(over.saturating_sub(began))
+    } else {
+        Err(format!("outcome {}: {why}", outcome.word()))
+    }
 }

@@ -6,6 +6,7 @@ mod report;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sonde_runtime::clock::Mono;
 use sonde_runtime::signals::Shutdown;
@@ -108,6 +109,7 @@ impl Corpus<'_> {
             let word = if exact { report.praise() } else { "DIFFERENCES, see above".to_owned() };
             let (pages, span) = (self.pages.len(), span(began.elapsed()));
             println!("{browser}: run {run}/{runs}: {pages} pages in {span}: {word}");
+            println!("{browser}: {}", report.times());
         }
         if runs > 1 {
             println!("{browser}: {} of {runs} runs without a difference that is not listed", runs - failed);
@@ -115,15 +117,16 @@ impl Corpus<'_> {
         Ok(failed == 0)
     }
 
-    /// Visits all pages once, as many at a time as there are browsers.
+    /// Visits all pages once, as many at a time as there are browsers, with one more waiting so that none is idle.
     async fn run(&self, run: u32) -> Result<Report<'_>, CliError> {
         let service = |e: sonde_site::SiteError| CliError::Service(e.to_string());
         let site = Arc::new(Site::start(SiteOptions::default()).await.map_err(service)?);
         let mut waiting: Vec<_> = self.pages.iter().copied().rev().collect();
         let mut running = tokio::task::JoinSet::new();
+        let mut ended: Option<(&Page, String, Result<Duration, String>)> = None;
         let mut report = Report::new(name(self.kind), self.differences, &self.services.data_dir);
         loop {
-            while running.len() < self.slots
+            while running.len() <= self.slots
                 && let Some(page) = waiting.pop()
             {
                 let (site, channel, kind) = (site.clone(), self.services.coordinator.clone(), self.kind);
@@ -133,10 +136,12 @@ impl Corpus<'_> {
                     (page, token, outcome)
                 });
             }
+            // The next visits are under way while this one is looked at.
+            if let Some((page, token, outcome)) = ended.take() {
+                report.add(page, &token, outcome, &site);
+            }
             let Some(done) = running.join_next().await else { break };
-            let (page, token, outcome) =
-                done.map_err(|e| CliError::Service(format!("a visit's task failed: {e}")))?;
-            report.add(page, &token, outcome, &site);
+            ended = Some(done.map_err(|e| CliError::Service(format!("a visit's task failed: {e}")))?);
         }
         site.stop().await.map_err(service)?;
         Ok(report)

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sonde_site::expect::{Differences, Observed, Score, Table, sqlite};
 use sonde_site::{Page, Site};
 
+use crate::format::span;
 use crate::report::table;
 
 #[derive(Default)]
@@ -15,6 +17,9 @@ struct Sums {
     observed: u64,
     surplus: u64,
 }
+
+/// Pages shown of those that took longest.
+const SLOWEST: usize = 8;
 
 /// Problems shown of one table of one page.
 const SHOWN: usize = 20;
@@ -27,6 +32,8 @@ pub struct Report<'a> {
     tables: BTreeMap<&'static str, Sums>,
     problems: Vec<String>,
     known: u64,
+    /// How long each page took.
+    times: Vec<(Duration, &'static str)>,
 }
 
 /// What a visit left.
@@ -41,7 +48,15 @@ struct Left {
 impl<'a> Report<'a> {
     pub fn new(browser: &'static str, differences: &'a Differences, data_dir: &Path) -> Self {
         let file = data_dir.join("crawl.sqlite");
-        Self { browser, differences, file, tables: BTreeMap::new(), problems: Vec::new(), known: 0 }
+        Self {
+            browser,
+            differences,
+            file,
+            tables: BTreeMap::new(),
+            problems: Vec::new(),
+            known: 0,
+            times: Vec::new(),
+        }
     }
 
     /// No difference that is not listed.
@@ -57,15 +72,19 @@ impl<'a> Report<'a> {
     }
 
     /// Compares what a visit left with what it should have.
-    pub fn add(&mut self, page: &Page, token: &str, outcome: Result<(), String>, site: &Site) {
+    pub fn add(&mut self, page: &Page, token: &str, outcome: Result<Duration, String>, site: &Site) {
         let mut problems = site.truth(token).errors;
-        problems.extend(outcome.err());
+        match outcome {
+            Ok(took) => self.times.push((took, page.name)),
+            Err(problem) => problems.push(problem),
+        }
         match self.read(token) {
             Ok(Left { observed, stated, unseen }) => {
                 problems.extend(unseen.into_iter().map(|what| format!("truncations\n    {what}")));
                 problems.extend(self.differences.judge_capabilities(self.browser, &stated));
                 let has = |capability: &str| stated.get(capability).is_some_and(|state| state == "observed");
-                let expected = page.expected(token, site).with(has);
+                let hidden = |header: &str| self.differences.hides(self.browser, header);
+                let expected = page.expected(token, site).with(has).without_headers(hidden);
                 let judged =
                     Table::ALL.map(|table| self.judge(page, table, &expected.score(table, &observed)));
                 problems.extend(judged.into_iter().flatten());
@@ -94,6 +113,19 @@ impl<'a> Report<'a> {
         }
         let shown: Vec<_> = judgement.problems.iter().take(SHOWN).map(|row| format!("    {row}")).collect();
         Some(format!("{}\n{}", table.name(), shown.join("\n")))
+    }
+
+    /// The time of half of the pages, and the pages that took longest.
+    pub fn times(&self) -> String {
+        let mut times = self.times.clone();
+        times.sort();
+        let Some((median, _)) = times.get(times.len() / 2) else { return String::new() };
+        let slowest = times.iter().rev().take(SLOWEST).map(|(time, page)| format!("{page} {}", span(*time)));
+        format!(
+            "a page takes {} (median); longest: {}",
+            span(*median),
+            slowest.collect::<Vec<_>>().join(", ")
+        )
     }
 
     pub fn print(&self) {

@@ -92,7 +92,8 @@ impl Teller {
             self.tell(Report::Command(result)).await;
         }
         let phase = self.machine.phase();
-        if phase.index != was || matches!(action, Action::AwaitStep { .. }) {
+        // A step that was awaited has the place of its wait.
+        if phase.index != was || matches!(action, Action::AwaitStep { .. } | Action::Run { .. }) {
             self.details.mark_unchanged();
             self.began_us = wall_us();
             self.tell_phase().await;

@@ -10,6 +10,7 @@ pub(super) const OBSERVED: &[&str] = &[
     "http.failures",
     "http.bodies",
     "http.post_bodies",
+    "http.request_header_order",
     // What a policy refused before it began: the documents tell, workers do not.
     "http.policy_failures",
     "http.tls",

@@ -213,6 +213,10 @@ impl Drive {
                 validate_commands(std::slice::from_ref(&command), "command", false, &mut errors);
                 command
             }
+            Some(drive_request::Message::Finish(_)) => {
+                self.steps = None;
+                return;
+            }
             Some(drive_request::Message::Start(_)) => {
                 errors.push("start", "the browser is taken already: send commands");
                 Command::default()

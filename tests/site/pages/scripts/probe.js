@@ -3,7 +3,7 @@
   const stringify = JSON.stringify;
   const send = window.fetch.bind(window);
   const page = document.currentScript && document.currentScript.dataset.page;
-  const empty = () => ({ calls: {}, worker_calls: {}, cookies: [], navigations: [], failures: [], frames: [], cached: [], notes: [], errors: [] });
+  const empty = () => ({ calls: {}, worker_calls: {}, cookies: [], navigations: [], failures: [], frames: [], scripts: [], unrun: [], stacks: [], cached: [], notes: [], errors: [] });
   const tagged = (url) => url.includes("v={{v}}") ? url : url + (url.includes("?") ? "&" : "?") + "v={{v}}";
   let report = empty();
   let sets = 0;
@@ -24,8 +24,10 @@
       return send("{{self}}/truth?v={{v}}", { method: "POST", body, keepalive: body.length < 20000 }).then((response) => response.text());
     },
     async done(name = page) {
-      await window.probe.post({ done: [name] });
+      const next = await window.probe.post({ done: [name], settles: true });
       document.documentElement.dataset.done = name;
+      // The visit ends when this arrives, and takes the answer with it.
+      if (next === "settle") send("{{self}}/truth?v={{v}}&settled=" + name, { method: "POST", body: stringify({ settled: [name] }) }).catch(() => {});
     },
     // Runs what the page is about, waits for the load event, and reports. What goes wrong is reported, too.
     async run(body) {
@@ -109,6 +111,25 @@
     fails: (url, type, reached = false) => report.failures.push({ url: new URL(url, location.href).href, class: type, reached }),
     // The same of one that a policy refuses before it is made.
     refused: (url, type) => report.failures.push({ url: new URL(url, location.href).href, class: type, unsent: true }),
+    // Code that runs here and came by no request of its own: its source, and how it came.
+    ran: (how, source) => report.scripts.push({ how, source }),
+    // A script that is fetched here and does not run.
+    unrun: (url) => report.unrun.push(new URL(url, location.href).href),
+    // Uses a recorded property of an object, or a function that requests something, after a stand-in at the very same
+    // place has seen the stack there: `use` gets the stand-in, then the object.
+    traced(of, name, object, use, operation = "get") {
+      const stand = operation === "get" ? { get [name]() { stack = new Error().stack; return ""; } } : { [name]() { stack = new Error().stack; } };
+      let stack;
+      for (const on of [stand, object]) use(on);
+      report.stacks.push({ of, stack });
+      window.probe.did(operation, of);
+    },
+    // The same of a request: `use` gets a function that is to be called with the URL.
+    tracedRequest(url, request, use) {
+      let stack;
+      for (const on of [function stand() { stack = new Error().stack; }, request]) use(on);
+      report.stacks.push({ of: new URL(url, location.href).href, request: true, stack });
+    },
     // An echoing WebSocket; `ask` sends and awaits the echo, and tells of both frames.
     async socket(body) {
       const socket = new WebSocket("ws://{{host}}:{{port}}/r/ws?v={{v}}");

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::{
-    Body, Calls, Cookie, Expected, Failure, FailureClass, Frame, Navigation, Redirect, Request, Response,
-    Rows,
+    Body, Calls, Cookie, Expected, Failure, FailureClass, Frame, Message, Navigation, Redirect, Request,
+    Response, Rows, Script,
 };
+use super::{code, wire};
 use crate::log::Hit;
 use crate::site::Site;
 use crate::truth::Truth;
@@ -16,7 +17,8 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
     let mut expected = Expected::default();
     let mut worker_scripts = HashSet::new();
     let mut hung_up = HashSet::new();
-    for hit in site.hits_for(token) {
+    let hits = site.hits_for(token);
+    for hit in &hits {
         // When a kept connection ends without an answer, a browser takes another one: that is no request of its own.
         if matches!(hit.path_only(), "/r/reset" | "/r/close") && !hung_up.insert(hit.url.clone()) {
             continue;
@@ -25,15 +27,23 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
         // any time, belongs to no page, and Chromium's DevTools do not show it.
         let again = hit.header("service-worker").is_some() && !worker_scripts.insert(hit.url.clone());
         let due = !again && !matches!(hit.path_only(), "/favicon.ico" | "/csp-report");
-        http_rows(&hit, if due { &mut expected.required } else { &mut expected.optional });
+        if hit.path_only() == "/truth" && hit.path.contains("&settled=") {
+            last_report(hit, &mut expected);
+            continue;
+        }
+        let rows = if due { &mut expected.required } else { &mut expected.optional };
+        http_rows(hit, rows);
+        wire::rows(hit, rows);
+        code::fetched(hit, rows);
         // Whether a body can be had before its page, popup or worker is gone is a race that the row tells of; a body that
         // is stored must be the one that was sent.
-        expected.optional.bodies.extend(body_of(&hit));
-        if let Some(row) = unfinished(&hit) {
+        expected.optional.bodies.extend(body_of(hit));
+        if let Some(row) = unfinished(hit) {
             expected.optional.http_responses.push(row);
         }
-        cookie_rows(&hit, &mut expected);
+        cookie_rows(hit, &mut expected);
     }
+    code::redirected(&hits, &mut expected.required.scripts);
     let truth = site.truth(token);
     for failure in truth.failures.iter().filter(|failure| failure.reached) {
         failed_rows(&failure.url, &mut expected);
@@ -42,6 +52,8 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
     for url in &truth.cached {
         let known: Vec<Body> =
             site.hits_for(token).iter().filter(|h| h.url == *url).filter_map(body_of).collect();
+        let again = known.iter().map(|body| Script::fetched(url, &body.sha256));
+        expected.optional.scripts.extend(again);
         expected.optional.bodies.extend(known);
     }
     truth_rows(truth, &mut expected);
@@ -60,6 +72,7 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
         // For its next documents a browser asks its cache, or does not ask at all.
         for _ in 0..ICONS {
             http_rows(hit, &mut expected.optional);
+            wire::rows(hit, &mut expected.optional);
         }
     }
     expected
@@ -113,6 +126,7 @@ pub fn downloading(token: &str, site: &Site) -> Expected {
 fn failed_rows(url: &str, Expected { required, optional, .. }: &mut Expected) {
     // The site knows the handshake of a WebSocket as the request it is.
     let url = url.strip_prefix("ws:").map_or_else(|| url.to_owned(), |rest| format!("http:{rest}"));
+    refused_answer(&url, required, optional);
     if let Some(at) = required.http_redirects.iter().position(|redirect| redirect.old == url) {
         let redirect = required.http_redirects.remove(at);
         optional.http_responses.push(Response { url: url.clone(), status: redirect.status });
@@ -124,6 +138,30 @@ fn failed_rows(url: &str, Expected { required, optional, .. }: &mut Expected) {
     if let Some(at) = required.navigations.iter().position(|navigation| navigation.url == url) {
         optional.navigations.push(required.navigations.remove(at));
     }
+}
+
+/// The visit ends when this request has reached the site: its answer may come or not.
+fn last_report(hit: &Hit, Expected { required, optional, .. }: &mut Expected) {
+    let mut rows = Rows::default();
+    http_rows(hit, &mut rows);
+    wire::rows(hit, &mut rows);
+    required.http_requests.append(&mut rows.http_requests);
+    required.request_headers.append(&mut rows.request_headers);
+    required.post_bodies.append(&mut rows.post_bodies);
+    optional.http_responses.append(&mut rows.http_responses);
+    optional.response_headers.append(&mut rows.response_headers);
+    optional.dns_responses.append(&mut rows.dns_responses);
+    for class in [FailureClass::Aborted, FailureClass::Other] {
+        optional.http_failures.push(Failure { url: hit.url.clone(), class });
+    }
+}
+
+/// What of an answer that the browser refused is recorded is left open.
+fn refused_answer(url: &str, required: &mut Rows, optional: &mut Rows) {
+    let of_url = |message: &mut Message| message.of.split_once(' ').is_some_and(|(_, of)| of == url);
+    optional.response_headers.extend(required.response_headers.extract_if(.., of_url));
+    optional.dns_responses.extend(required.dns_responses.extract_if(.., |name| name.url == url));
+    optional.scripts.extend(required.scripts.extract_if(.., |script| script.url.as_deref() == Some(url)));
 }
 
 fn complete(hit: &Hit) -> bool {
@@ -183,7 +221,7 @@ fn cookie_rows(hit: &Hit, expected: &mut Expected) {
 }
 
 fn truth_rows(truth: Truth, expected: &mut Expected) {
-    let Expected { required, optional, .. } = expected;
+    let Expected { required, optional, unreached, .. } = expected;
     for (calls, in_worker) in [(truth.calls, false), (truth.worker_calls, true)] {
         for (key, count) in calls {
             let (operation, symbols) = key.split_once(' ').unwrap_or(("call", key.as_str()));
@@ -204,8 +242,12 @@ fn truth_rows(truth: Truth, expected: &mut Expected) {
     for failure in truth.failures {
         if !failure.reached && !failure.unsent {
             required.http_requests.push(Request::sent("GET", &failure.url));
+            unreached.push(failure.url.clone());
         }
         let class = FailureClass::of(&failure.class);
+        if class == FailureClass::Dns {
+            required.dns_responses.extend(wire::name(&failure.url, None));
+        }
         required.http_failures.push(Failure { url: failure.url, class });
     }
     for url in truth.cached {
@@ -214,6 +256,13 @@ fn truth_rows(truth: Truth, expected: &mut Expected) {
         for status in [0, 200, 304] {
             optional.http_responses.push(Response { url: url.clone(), status });
         }
+    }
+    for url in truth.unrun {
+        required.scripts.retain(|script| script.url.as_ref() != Some(&url));
+    }
+    required.scripts.extend(truth.scripts.into_iter().map(code::told));
+    for stack in &truth.stacks {
+        code::stacks(stack, required);
     }
     for frame in truth.frames {
         let (url, direction, payload) = (frame.url, frame.direction, frame.payload);

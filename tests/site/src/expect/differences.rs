@@ -16,7 +16,19 @@ pub struct Differences {
     #[serde(default)]
     unsupported: Vec<Unsupported>,
     #[serde(default)]
+    hidden_headers: Vec<HiddenHeaders>,
+    #[serde(default)]
     difference: Vec<Difference>,
+}
+
+/// Headers of requests that a browser does not tell of, on any page.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HiddenHeaders {
+    browser: String,
+    /// As "Name: value", `*` for any characters.
+    headers: Vec<String>,
+    reason: String,
 }
 
 /// A group of fields that a browser cannot observe, so that no row of it is due.
@@ -39,6 +51,9 @@ struct Difference {
     missing: Vec<String>,
     #[serde(default)]
     surplus: Vec<String>,
+    /// Rows that are missing at times: which, the browser itself does not know beforehand.
+    #[serde(default)]
+    at_times_missing: Vec<String>,
     reason: String,
 }
 
@@ -75,9 +90,10 @@ impl Differences {
     fn check(&self) -> Result<(), String> {
         let mut seen = BTreeSet::new();
         for entry in &self.difference {
-            let Difference { browser, pages, table, missing, surplus, reason } = entry;
+            let Difference { browser, pages, table, missing, surplus, at_times_missing, reason } = entry;
+            let rows = [missing, surplus, at_times_missing];
             let place = format!("{browser}, {}, {}", pages.join(" "), table.name());
-            if reason.is_empty() || pages.is_empty() || missing.is_empty() && surplus.is_empty() {
+            if reason.is_empty() || pages.is_empty() || rows.iter().all(|rows| rows.is_empty()) {
                 return Err(format!("{place}: give pages, rows and a reason"));
             }
             for page in pages {
@@ -87,6 +103,11 @@ impl Differences {
                 if !seen.insert((browser, page, table.name())) {
                     return Err(format!("{browser}, {page}, {}: two entries", table.name()));
                 }
+            }
+        }
+        for entry in &self.hidden_headers {
+            if entry.headers.is_empty() || entry.reason.is_empty() {
+                return Err(format!("hidden headers of {}: give headers and a reason", entry.browser));
             }
         }
         for entry in &self.unsupported {
@@ -103,6 +124,12 @@ impl Differences {
     /// Whether a browser is listed as able to observe a group of fields.
     pub fn supports(&self, browser: &str, capability: &str) -> bool {
         !self.unsupported.iter().any(|entry| entry.browser == browser && entry.capability == capability)
+    }
+
+    /// Whether a header of a request, as "Name: value", is listed as one that a browser does not tell of.
+    pub fn hides(&self, browser: &str, header: &str) -> bool {
+        let own = self.hidden_headers.iter().filter(|entry| entry.browser == browser);
+        own.flat_map(|entry| &entry.headers).any(|pattern| matches(pattern, header))
     }
 
     /// Holds the capabilities that a browser stated against the list. Empty when they agree.
@@ -124,7 +151,14 @@ impl Differences {
         let entry = self.difference.iter().find(listed);
         let (missing, surplus) =
             entry.map_or((&[][..], &[][..]), |entry| (entry.missing.as_slice(), entry.surplus.as_slice()));
-        compare("missing", &score.missing_rows, missing, &mut judgement);
+        let at_times = entry.map_or(&[][..], |entry| entry.at_times_missing.as_slice());
+        let (known, others): (Vec<String>, Vec<String>) = score
+            .missing_rows
+            .iter()
+            .cloned()
+            .partition(|row| at_times.iter().any(|pattern| matches(pattern, row)));
+        judgement.known += known.len() as u64;
+        compare("missing", &others, missing, &mut judgement);
         compare("surplus", &score.surplus_rows, surplus, &mut judgement);
         judgement
     }
@@ -192,6 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_is_missing_at_times_may_be_there() {
+        let list = Differences::parse(
+            "[[difference]]\nbrowser = \"chromium\"\npages = [\"img\"]\ntable = \"dns_responses\"\n\
+             at_times_missing = [\"a *\"]\nreason = \"r\"\n",
+        )
+        .unwrap();
+        let judge = |rows: &[&str]| {
+            let missing_rows = rows.iter().map(|row| (*row).to_owned()).collect();
+            let score = Score { missing_rows, ..Score::default() };
+            let Judgement { problems, known } = list.judge("chromium", "img", Table::DnsResponses, &score);
+            (problems.len(), known)
+        };
+        assert_eq!((judge(&[]), judge(&["a 1"]), judge(&["b 1"])), ((0, 0), (0, 1), (1, 0)));
+    }
+
+    #[test]
     fn wrong_entries_are_refused() {
         let entry = |page: &str, more: &str| {
             let head =
@@ -211,8 +261,11 @@ mod tests {
         )
         .unwrap();
         let stated = |workers: &str| {
-            [("http.websocket_frames", "observed"), ("javascript.workers", workers)]
-                .map(|(group, state)| (group.to_owned(), state.to_owned()))
+            CAPABILITIES
+                .map(|group| {
+                    let state = if group == "javascript.workers" { workers } else { "observed" };
+                    (group.to_owned(), state.to_owned())
+                })
                 .into()
         };
         assert!(list.judge_capabilities("firefox", &stated("unsupported")).is_empty());

@@ -3,13 +3,21 @@
 //! [`from_site`] derives the rows from the site's own log and from what the pages reported; [`Expected::score`]
 //! compares them with rows observed, given as plain structs or read by [`sqlite::read`].
 
+mod code;
 mod derive;
 mod differences;
+mod keys;
+mod rows;
 mod score;
 pub mod sqlite;
+mod wire;
 
 pub use derive::{downloading, from_site, hanging, one_csp_report};
 pub use differences::{Differences, DifferencesError, Judgement};
+pub use rows::{
+    Body, Calls, Cookie, Failure, FailureClass, Form, Frame, Message, Name, Navigation, Redirect, Request,
+    Response, Script, Stack, Upload,
+};
 pub use score::Score;
 
 use serde::{Deserialize, Serialize};
@@ -26,12 +34,27 @@ pub enum Table {
     Navigations,
     JavascriptCookies,
     WebsocketFrames,
+    DnsResponses,
+    Scripts,
+    /// Of requests that a page told the stack of.
+    Callstacks,
     /// Not a table: the bodies stored of the responses. None is due; each must be the one that the site sent.
     Bodies,
+    /// Not a table: the columns `headers` of requests, and of responses and redirects.
+    RequestHeaders,
+    ResponseHeaders,
+    /// Not tables: the order of their names.
+    RequestHeaderOrder,
+    ResponseHeaderOrder,
+    /// Not a table: the columns `post_body_raw` and `post_body` of requests.
+    PostBodies,
+    PostForms,
+    /// Not a table: the columns of `javascript` that say where a call came from, of calls that a page told the stack of.
+    CallSites,
 }
 
 impl Table {
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 19] = [
         Table::HttpRequests,
         Table::HttpResponses,
         Table::HttpRedirects,
@@ -40,10 +63,20 @@ impl Table {
         Table::Navigations,
         Table::JavascriptCookies,
         Table::WebsocketFrames,
+        Table::DnsResponses,
+        Table::Scripts,
+        Table::Callstacks,
         Table::Bodies,
+        Table::RequestHeaders,
+        Table::ResponseHeaders,
+        Table::RequestHeaderOrder,
+        Table::ResponseHeaderOrder,
+        Table::PostBodies,
+        Table::PostForms,
+        Table::CallSites,
     ];
 
-    /// As in the record store, but for the bodies.
+    /// As in the record store, or a name of ours for what is only some columns.
     pub fn name(self) -> &'static str {
         match self {
             Table::HttpRequests => "http_requests",
@@ -54,129 +87,19 @@ impl Table {
             Table::Navigations => "navigations",
             Table::JavascriptCookies => "javascript_cookies",
             Table::WebsocketFrames => "websocket_frames",
+            Table::DnsResponses => "dns_responses",
+            Table::Scripts => "scripts",
+            Table::Callstacks => "callstacks",
             Table::Bodies => "bodies",
+            Table::RequestHeaders => "request_headers",
+            Table::ResponseHeaders => "response_headers",
+            Table::RequestHeaderOrder => "request_header_order",
+            Table::ResponseHeaderOrder => "response_header_order",
+            Table::PostBodies => "post_bodies",
+            Table::PostForms => "post_forms",
+            Table::CallSites => "call_sites",
         }
     }
-}
-
-/// One row of http_requests: one hop of one request.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Request {
-    pub method: String,
-    pub url: String,
-    /// The browser gave it up before its answer: only the network knows whether it reached the site.
-    pub given_up: bool,
-}
-
-impl Request {
-    pub fn sent(method: &str, url: &str) -> Self {
-        Self { method: method.to_owned(), url: url.to_owned(), given_up: false }
-    }
-}
-
-/// One row of http_responses: a final response, not a redirect.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Response {
-    pub url: String,
-    pub status: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Redirect {
-    pub old: String,
-    pub new: String,
-    pub status: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Failure {
-    pub url: String,
-    pub class: FailureClass,
-}
-
-/// What a network error means, whichever browser names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureClass {
-    Refused,
-    Dns,
-    Aborted,
-    Truncated,
-    Reset,
-    Timeout,
-    Blocked,
-    Other,
-}
-
-impl FailureClass {
-    /// Classifies `net::ERR_...` and `NS_ERROR_...` names, and our own snake-case class names.
-    pub fn of(error: &str) -> Self {
-        let upper = error.to_ascii_uppercase();
-        let has = |parts: &[&str]| parts.iter().any(|part| upper.contains(part));
-        match () {
-            () if has(&[
-                "CONTENT_LENGTH_MISMATCH",
-                "INCOMPLETE_CHUNKED",
-                "PARTIAL_TRANSFER",
-                "TRUNCATED",
-            ]) =>
-            {
-                Self::Truncated
-            }
-            () if has(&["REFUSED"]) => Self::Refused,
-            () if has(&["NAME_NOT_RESOLVED", "UNKNOWN_HOST", "DNS", "NAME_RESOLUTION"]) => Self::Dns,
-            () if has(&["BLOCKED", "CSP", "TRACKING"]) => Self::Blocked,
-            () if has(&["TIMED_OUT", "TIMEOUT"]) => Self::Timeout,
-            () if has(&["RESET", "EMPTY_RESPONSE", "CONNECTION_CLOSED"]) => Self::Reset,
-            () if has(&["ABORT"]) => Self::Aborted,
-            () => Self::Other,
-        }
-    }
-}
-
-/// Calls of one API. `symbols` are the names it may be recorded under (an interface or the one it inherits from).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Calls {
-    pub symbols: Vec<String>,
-    /// `get`, `set` or `call`.
-    pub operation: String,
-    pub count: u64,
-    /// Made in a worker; false in rows observed.
-    pub in_worker: bool,
-}
-
-/// A navigation; the fragment of the URL counts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Navigation {
-    pub url: String,
-    /// `document`, `history`, `fragment`, `srcdoc` or `blank`; `None` where the records do not say.
-    pub kind: Option<String>,
-}
-
-/// A cookie change. `host` has no leading dot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Cookie {
-    pub name: String,
-    pub host: String,
-    pub deleted: bool,
-    /// `http` or `script`; `None` where the records do not say.
-    pub how: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Frame {
-    pub url: String,
-    /// `sent` or `received`.
-    pub direction: String,
-    pub payload: String,
-}
-
-/// The whole decoded body of a response with status 200, unless it is empty.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Body {
-    pub url: String,
-    /// Lower-case hex.
-    pub sha256: String,
 }
 
 /// Rows of one visit, as recorded or as due.
@@ -190,7 +113,15 @@ pub struct Rows {
     pub navigations: Vec<Navigation>,
     pub javascript_cookies: Vec<Cookie>,
     pub websocket_frames: Vec<Frame>,
+    pub dns_responses: Vec<Name>,
+    pub scripts: Vec<Script>,
+    pub callstacks: Vec<Stack>,
     pub bodies: Vec<Body>,
+    pub request_headers: Vec<Message>,
+    pub response_headers: Vec<Message>,
+    pub post_bodies: Vec<Upload>,
+    pub post_forms: Vec<Form>,
+    pub call_sites: Vec<Stack>,
 }
 
 /// Rows of one visit as recorded. A row of `javascript` has one symbol, and `count` says how often it was seen.
@@ -204,13 +135,20 @@ pub struct Expected {
     pub optional: Rows,
     /// CSP reports the page causes itself; more are caused by us.
     pub csp_reports: usize,
+    /// URLs of requests that reached nobody: what they would have sent is no row.
+    pub unreached: Vec<String>,
+    /// The browser does not tell in which order it sent the headers of requests.
+    pub unordered: bool,
 }
 
 /// Field groups of `capabilities` that whole rows depend on: without them the rows are not due.
-pub const CAPABILITIES: [&str; 2] = [SOCKETS, WORKERS];
+pub const CAPABILITIES: [&str; 5] = [SOCKETS, WORKERS, STACKS, SCRIPTS, ORDER];
 
 const SOCKETS: &str = "http.websocket_frames";
 const WORKERS: &str = "javascript.workers";
+const STACKS: &str = "http.callstacks";
+const SCRIPTS: &str = "scripts";
+const ORDER: &str = "http.request_header_order";
 
 impl Expected {
     /// What is due from a browser that has not all of [`CAPABILITIES`].
@@ -221,6 +159,22 @@ impl Expected {
         }
         if !has(WORKERS) {
             self.required.javascript.retain(|calls| !calls.in_worker);
+        }
+        if !has(STACKS) {
+            self.required.callstacks.clear();
+        }
+        self.unordered = !has(ORDER);
+        if !has(SCRIPTS) {
+            self.required.scripts.clear();
+        }
+        self
+    }
+
+    /// Without headers of requests, each as "Name: value", that are not told.
+    #[must_use]
+    pub fn without_headers(mut self, hidden: impl Fn(&str) -> bool) -> Self {
+        for message in self.required.request_headers.iter_mut().chain(&mut self.optional.request_headers) {
+            message.headers.retain(|(name, value)| !hidden(&format!("{name}: {value}")));
         }
         self
     }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{Expected, Observed, Rows, Table};
+use super::keys::{Keyed, keyed, of};
+use super::{Expected, Message, Observed, Rows, Stack, Table};
 
 /// Examples kept of what is missing or surplus.
 const EXAMPLES: usize = 200;
@@ -44,30 +45,22 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
 }
 
-/// A row due, or seen: the keys it may be known by, the most exact first, and how often.
-struct Keyed {
-    keys: Vec<String>,
-    count: u64,
-}
-
-impl Keyed {
-    fn one(keys: Vec<String>) -> Self {
-        Self { keys, count: 1 }
-    }
-}
-
 impl Expected {
     /// Compares one table with rows observed. A request that was given up before its answer is not surplus:
     /// neither side can know whether it arrived.
     pub fn score(&self, table: Table, observed: &Observed) -> Score {
+        if table == Table::RequestHeaderOrder && self.unordered {
+            return Score::default();
+        }
+        let required = self.with_wire_of(observed);
         let mut seen: HashMap<String, u64> = HashMap::new();
-        for row in keyed(table, observed) {
+        for row in keyed(table, &self.of_interest(observed)) {
             if let Some(key) = row.keys.into_iter().next() {
                 *seen.entry(key).or_default() += row.count;
             }
         }
         let mut score = Score { observed: seen.values().sum(), ..Score::default() };
-        let mut due = keyed(table, &self.required);
+        let mut due = keyed(table, &required);
         // Rows with fewer names choose first, so that a row of many names does not take theirs.
         due.sort_by_key(|row| row.keys.len());
         for row in due {
@@ -81,17 +74,53 @@ impl Expected {
         for row in keyed(table, &self.optional) {
             take(&mut seen, &row);
         }
-        if table == Table::HttpRequests {
-            let given_up = observed.http_requests.iter().filter(|r| r.given_up).cloned().collect();
-            for row in keyed(table, &Rows { http_requests: given_up, ..Rows::default() }) {
-                take(&mut seen, &row);
-            }
+        for row in keyed(table, &given_up(observed)) {
+            take(&mut seen, &row);
         }
         let mut surplus: Vec<_> = seen.into_iter().filter(|(_, count)| *count > 0).collect();
         surplus.sort();
         score.surplus = surplus.iter().map(|(_, count)| count).sum();
         score.surplus_rows = surplus.iter().take(EXAMPLES).map(|(key, n)| format!("{key} x{n}")).collect();
         score
+    }
+
+    /// Of messages whose headers on the wire were not seen no more is due than that they should have been.
+    fn with_wire_of(&self, observed: &Observed) -> Rows {
+        let mut required = self.required.clone();
+        let sides = [
+            (&observed.request_headers, &mut required.request_headers),
+            (&observed.response_headers, &mut required.response_headers),
+        ];
+        for (seen, due) in sides {
+            for unseen in seen.iter().filter(|message| !message.on_the_wire) {
+                let whose = of(unseen);
+                let same = |message: &&mut Message| of(message) == whose && !message.headers.is_empty();
+                if let Some(message) = due.iter_mut().find(same) {
+                    message.headers.clear();
+                }
+            }
+        }
+        required
+    }
+
+    /// Without headers that reached nobody, and without the stacks that no page told anything about but for those in
+    /// which we ourselves are.
+    fn of_interest(&self, observed: &Observed) -> Observed {
+        let told = |due: &[Stack], seen: &[Stack]| {
+            let wanted =
+                |row: &&Stack| due.iter().any(|due| due.of == row.of) || row.frames.contains("-extension:");
+            seen.iter().filter(wanted).cloned().collect()
+        };
+        let unreached = |message: &&Message| {
+            let (_, url) = message.of.split_once(' ').unwrap_or_default();
+            !self.unreached.iter().any(|known| known == url)
+        };
+        Observed {
+            request_headers: observed.request_headers.iter().filter(unreached).cloned().collect(),
+            callstacks: told(&self.required.callstacks, &observed.callstacks),
+            call_sites: told(&self.required.call_sites, &observed.call_sites),
+            ..observed.clone()
+        }
     }
 
     /// `matched / expected` of one table.
@@ -105,6 +134,14 @@ impl Expected {
     }
 }
 
+fn given_up(observed: &Observed) -> Rows {
+    Rows {
+        http_requests: observed.http_requests.iter().filter(|r| r.given_up).cloned().collect(),
+        request_headers: observed.request_headers.iter().filter(|r| r.given_up).cloned().collect(),
+        ..Rows::default()
+    }
+}
+
 fn take(seen: &mut HashMap<String, u64>, row: &Keyed) -> u64 {
     let mut left = row.count;
     for key in &row.keys {
@@ -115,69 +152,6 @@ fn take(seen: &mut HashMap<String, u64>, row: &Keyed) -> u64 {
         }
     }
     row.count - left
-}
-
-/// URLs of requests: without fragment, and a WebSocket handshake as the HTTP request it is.
-fn request_url(url: &str) -> String {
-    let url = url.split('#').next().unwrap_or(url);
-    match url.strip_prefix("ws://") {
-        Some(rest) => format!("http://{rest}"),
-        None => url.to_owned(),
-    }
-}
-
-/// The exact key first where a detail is known, then the key without it.
-fn with_detail(detail: Option<&String>, key: String) -> Vec<String> {
-    detail.map(|detail| format!("{key} [{detail}]")).into_iter().chain([key]).collect()
-}
-
-fn keyed(table: Table, rows: &Rows) -> Vec<Keyed> {
-    let url = request_url;
-    let one = |key: String| Keyed::one(vec![key]);
-    match table {
-        Table::HttpRequests => {
-            rows.http_requests.iter().map(|r| one(format!("{} {}", r.method, url(&r.url)))).collect()
-        }
-        Table::HttpResponses => {
-            rows.http_responses.iter().map(|r| one(format!("{} {}", r.status, url(&r.url)))).collect()
-        }
-        Table::HttpRedirects => rows
-            .http_redirects
-            .iter()
-            .map(|r| one(format!("{} {} -> {}", r.status, url(&r.old), url(&r.new))))
-            .collect(),
-        Table::HttpFailures => {
-            rows.http_failures.iter().map(|r| one(format!("{:?} {}", r.class, url(&r.url)))).collect()
-        }
-        Table::Javascript => rows
-            .javascript
-            .iter()
-            .map(|r| Keyed {
-                keys: r.symbols.iter().map(|symbol| format!("{} {symbol}", r.operation)).collect(),
-                count: r.count,
-            })
-            .collect(),
-        Table::Navigations => {
-            rows.navigations.iter().map(|r| Keyed::one(with_detail(r.kind.as_ref(), r.url.clone()))).collect()
-        }
-        Table::JavascriptCookies => rows
-            .javascript_cookies
-            .iter()
-            .map(|r| {
-                let host = r.host.trim_start_matches('.');
-                let change = if r.deleted { "deleted" } else { "set" };
-                Keyed::one(with_detail(r.how.as_ref(), format!("{change} {} {host}", r.name)))
-            })
-            .collect(),
-        Table::WebsocketFrames => rows
-            .websocket_frames
-            .iter()
-            .map(|r| one(format!("{} {} {}", r.direction, url(&r.url), r.payload)))
-            .collect(),
-        Table::Bodies => {
-            rows.bodies.iter().map(|r| one(format!("{:.12} {}", r.sha256, url(&r.url)))).collect()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 
+use super::code::FETCHED;
 use super::{
-    Body, Calls, Cookie, Failure, FailureClass, Frame, Navigation, Observed, Redirect, Request, Response,
+    Body, Calls, Cookie, Failure, FailureClass, Form, Frame, Message, Name, Navigation, Observed, Redirect,
+    Request, Response, Script, Stack, Upload,
 };
+use crate::log::sha256_hex;
 use crate::observe::query_value;
 
 /// Why rows could not be read.
@@ -98,6 +103,46 @@ fn status(row: &Row<'_>, at: usize) -> rusqlite::Result<u16> {
     Ok(row.get::<_, Option<u16>>(at)?.unwrap_or_default())
 }
 
+/// The ways of scripts that came by a request of their own.
+const BY_REQUEST: [&str; 5] = ["external", "import", "worker", "import_scripts", "worklet"];
+
+/// A column of JSON.
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<T> {
+    let text = text(row, at)?;
+    serde_json::from_str(&text)
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(e)))
+}
+
+fn headers(row: &Row<'_>, at: usize) -> rusqlite::Result<Vec<(String, String)>> {
+    json(row, at)
+}
+
+/// Method, URL, parts, length: the parts joined.
+fn upload(row: &Row<'_>) -> rusqlite::Result<Upload> {
+    let parts: Vec<(Option<String>, String)> = json(row, 2)?;
+    let decode = |(_, part): (Option<String>, String)| BASE64.decode(part);
+    let parts: Result<Vec<Vec<u8>>, _> = parts.into_iter().map(decode).collect();
+    let body = parts
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(e)))?
+        .concat();
+    let bytes = row.get::<_, Option<i64>>(3)?.unwrap_or_default().unsigned_abs();
+    Ok(Upload { method: text(row, 0)?, url: text(row, 1)?, bytes, sha256: sha256_hex(&body) })
+}
+
+/// Name, URL, address used, addresses, error. An address that is none of those of the name is said.
+fn name(row: &Row<'_>) -> rusqlite::Result<Name> {
+    let (host, url, used) = (text(row, 0)?, text(row, 1)?, row.get::<_, Option<String>>(2)?);
+    let known: Option<String> = row.get(3)?;
+    let failed = row.get::<_, Option<String>>(4)?.is_some();
+    let among = |used: &String| known.as_ref().is_none_or(|known| known.split(',').any(|one| one == used));
+    let address = used.map(|used| match (failed, among(&used)) {
+        (false, true) => used,
+        (true, _) => format!("{used} with an error"),
+        (_, false) => format!("{used}, of {}", known.as_deref().unwrap_or_default()),
+    });
+    Ok(Name { host, url, address })
+}
+
 /// Such URLs never leave the browser, so that the site knows nothing of them.
 const NETWORK: &str = "AND url NOT LIKE 'blob:%' AND url NOT LIKE 'data:%'";
 
@@ -114,6 +159,12 @@ fn kind_of(kind: &str, url: &str) -> String {
     .to_owned()
 }
 
+/// The rows of requests that were sent: not answered by a service worker, nor out of a cache that did not ask the site.
+const SENT: &str = "AND NOT EXISTS (SELECT 1 FROM http_responses AS answer \
+    WHERE answer.visit_id = http_requests.visit_id AND answer.request_id = http_requests.request_id \
+    AND answer.hop_index = http_requests.hop_index \
+    AND (answer.is_cached AND NOT answer.headers_final OR answer.from_service_worker))";
+
 impl Reader<'_> {
     fn rows(&mut self) -> Result<Observed, ReadError> {
         let failures = self.table(
@@ -127,13 +178,16 @@ impl Reader<'_> {
         )?;
         let given_up: HashSet<(i64, i64)> =
             failures.iter().filter(|(_, _, given_up)| *given_up).map(|(_, id, _)| *id).collect();
+        let of_request = |row: &Row<'_>, first| -> rusqlite::Result<bool> {
+            Ok(given_up.contains(&(row.get(first)?, row.get(first + 1)?)))
+        };
         Ok(Observed {
             http_requests: self.table(
                 "http_requests",
                 "method, url, visit_id, request_id",
                 NETWORK,
                 |row| {
-                    let given_up = given_up.contains(&(row.get(2)?, row.get(3)?));
+                    let given_up = of_request(row, 2)?;
                     Ok(Request { method: text(row, 0)?, url: text(row, 1)?, given_up })
                 },
             )?,
@@ -180,7 +234,81 @@ impl Reader<'_> {
             websocket_frames: self.table("websocket_frames", "url, direction, payload", "", |row| {
                 Ok(Frame { url: text(row, 0)?, direction: text(row, 1)?, payload: text(row, 2)? })
             })?,
+            dns_responses: self.table(
+                "dns_responses",
+                "hostname, redirect_url, used_address, addresses, error",
+                "",
+                name,
+            )?,
+            scripts: self.table("scripts", "how, url, content_hash", "", |row| {
+                let (how, url) = (text(row, 0)?, text(row, 1)?);
+                let fetched = BY_REQUEST.contains(&how.as_str()) && url.starts_with("http");
+                let (how, url) = if fetched { (FETCHED.to_owned(), Some(url)) } else { (how, None) };
+                Ok(Script { how, url, sha256: text(row, 2)? })
+            })?,
+            callstacks: self.table(
+                "callstacks",
+                "(SELECT url FROM http_requests AS r WHERE r.visit_id = callstacks.visit_id \
+                  AND r.request_id = callstacks.request_id ORDER BY hop_index LIMIT 1), call_stack",
+                "",
+                |row| {
+                    let stack = text(row, 1)?;
+                    let innermost = stack.lines().next().unwrap_or_default();
+                    let frames = innermost.trim_end_matches(';').to_owned();
+                    Ok(Stack { of: text(row, 0)?, frames })
+                },
+            )?,
+            request_headers: self.table(
+                "http_requests",
+                "method, url, headers, visit_id, request_id, headers_final",
+                &format!("{NETWORK} {SENT}"),
+                |row| {
+                    let of = format!("{} {}", text(row, 0)?, text(row, 1)?);
+                    let (headers, on_the_wire) = (headers(row, 2)?, row.get(5)?);
+                    Ok(Message { of, headers, on_the_wire, given_up: of_request(row, 3)? })
+                },
+            )?,
+            response_headers: self.response_headers()?,
+            post_bodies: self.table(
+                "http_requests",
+                "method, url, post_body_raw, post_body_bytes",
+                "AND post_body_raw IS NOT NULL AND post_body_bytes > 0",
+                upload,
+            )?,
+            post_forms: self.table("http_requests", "url, post_body", "AND post_body IS NOT NULL", |row| {
+                Ok(Form { url: text(row, 0)?, fields: json(row, 1)? })
+            })?,
+            call_sites: self.call_sites()?,
         })
+    }
+
+    fn response_headers(&mut self) -> Result<Vec<Message>, ReadError> {
+        let read = |row: &Row<'_>| {
+            let of = format!("{} {}", status(row, 0)?, text(row, 1)?);
+            Ok(Message { of, headers: headers(row, 2)?, on_the_wire: row.get(3)?, given_up: false })
+        };
+        let wire = format!("{NETWORK} AND NOT from_service_worker AND (headers_final OR NOT is_cached)");
+        let columns = "response_status, url, headers, headers_final";
+        let mut all = self.table("http_responses", columns, &wire, read)?;
+        let hops = "response_status, old_request_url, headers, headers_final";
+        let hops_of_site =
+            "AND response_status BETWEEN 300 AND 399 AND (headers_final OR response_status <> 307)";
+        all.extend(self.table("http_redirects", hops, hops_of_site, read)?);
+        Ok(all)
+    }
+
+    /// Two rows a call: its site, and its stack.
+    fn call_sites(&mut self) -> Result<Vec<Stack>, ReadError> {
+        let columns = "symbol, func_name, script_url, script_line, script_col, script_loc_eval, call_stack";
+        let calls = self.table("javascript", columns, "AND call_stack IS NOT NULL", |row| {
+            let of = text(row, 0)?;
+            let site = format!("{}@{}:{}:{}", text(row, 1)?, text(row, 2)?, text(row, 3)?, text(row, 4)?);
+            let in_eval = row.get::<_, Option<String>>(5)?.is_some();
+            let stack: Vec<String> = text(row, 6)?.lines().map(str::to_owned).collect();
+            let stack = Stack { of: of.clone(), frames: stack.join(" < ") };
+            Ok([(!in_eval).then_some(Stack { of, frames: site }), Some(stack)])
+        })?;
+        Ok(calls.into_iter().flatten().flatten().collect())
     }
 
     fn table<T>(

@@ -15,7 +15,7 @@ const DOCUMENTS: &[(&str, &str)] = files!("inner", "html":
 );
 
 const SCRIPTS: &[(&str, &str)] = files!("scripts", "js":
-    "probe" "calls" "sabotage" "worker" "shared" "sw" "count-worker" "count-service"
+    "probe" "calls" "traced" "traced-module" "sabotage" "worker" "shared" "sw" "count-worker" "count-service"
     "integrity-vectors" "integrity-vectors-shape" "integrity-vectors-calls" "integrity-vectors-realm" "integrity-realms"
     "integrity-late-worker" "integrity-code"
 );

@@ -15,6 +15,7 @@ mod realms;
 mod redirects;
 mod requests;
 mod sockets;
+mod stacks;
 mod tour;
 mod workers;
 
@@ -121,6 +122,7 @@ pub const GROUPS: &[Group] = &[
     navigations::GROUP,
     calls::GROUP,
     realms::GROUP,
+    stacks::GROUP,
 ];
 
 /// Every page to visit.

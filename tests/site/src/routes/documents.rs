@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::{Params, SharedState, reply, with_headers};
-use crate::observe::Seen;
+use crate::observe::{InlineScripts, Seen};
 use crate::pages::{self, Page};
 use crate::site::{CDN, Shared, THIRD, TRACKER};
 use crate::template::{fill, valid_value};
@@ -41,7 +41,23 @@ pub(super) async fn page(
         .map(|(name, value)| (*name, fill(value, |key| placeholder(&shared, &seen, &params, key))))
         .collect();
     let borrowed: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    with_headers(reply("text/html; charset=utf-8", text), &borrowed)
+    let inline = InlineScripts(inline_scripts(&text).map(str::to_owned).collect());
+    let mut response = with_headers(reply("text/html; charset=utf-8", text), &borrowed);
+    response.extensions_mut().insert(inline);
+    response
+}
+
+/// The sources between the script tags of a page of ours, without those that are data or have their source elsewhere.
+fn inline_scripts(html: &str) -> impl Iterator<Item = &str> {
+    let mut left = html;
+    let elements = std::iter::from_fn(move || {
+        let (tag, rest) = left.split_once("<script")?.1.split_once('>')?;
+        let (source, rest) = rest.split_once("</script>")?;
+        left = rest;
+        Some((tag, source))
+    });
+    let is_code = |tag: &str| ["src=", "importmap", "text/plain"].iter().all(|mark| !tag.contains(mark));
+    elements.filter_map(move |(tag, source)| (is_code(tag) && !source.is_empty()).then_some(source))
 }
 
 pub(super) async fn script(
@@ -113,4 +129,17 @@ fn two_hundred(html: &str) -> String {
     let js = list(|i| format!("<script src=\"/r/script.js?i={i}&v={{{{v}}}}\"></script>\n"));
     let img = list(|i| format!("<img alt=\"\" src=\"/r/pixel.png?i={i}&v={{{{v}}}}\">\n"));
     html.replace("<!--css-->", &css).replace("<!--js-->", &js).replace("<!--img-->", &img)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_in_the_markup_are_found_and_others_are_not() {
+        let html = "<script src=/a.js></script><script nonce=x>one</script><p><script type=\"importmap\">{}</script>\n\
+                    <script type=module>two\n</script><script></script>\
+                    <script>three(\"<script>\")</script>";
+        assert_eq!(inline_scripts(html).collect::<Vec<_>>(), ["one", "two\n", "three(\"<script>\")"]);
+    }
 }

@@ -19,7 +19,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use bytes::Bytes;
 use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::timeout;
 
+use crate::log::Hit;
 use crate::observe::{Seen, observe};
 use crate::site::Shared;
 
@@ -85,15 +88,25 @@ async fn hosts_and_cors(
     response
 }
 
-/// Takes a page's report. 400 names what is wrong with it: a page that misreports is a bug of this crate.
+/// For answers that are on their way when a visit's last document is done. Some pages ask for what never ends.
+const TRAILING: Duration = Duration::from_millis(300);
+
+/// Takes a page's report. The one that ends a visit is answered once all else that the visit asked for has been, and the
+/// page is to say when it has that answer: then it has the others, too. 400 names what is wrong with it: a page that misreports is a bug of this crate.
 async fn truth(State(shared): SharedState, Query(params): Params, body: Bytes) -> Response {
     let Some(token) = params.get("v").filter(|v| !v.is_empty()) else {
         return (StatusCode::BAD_REQUEST, "a truth report needs ?v=<token>").into_response();
     };
     match shared.truths.add(token, &body) {
-        Ok(()) => {
+        Ok(done) => {
             shared.log.touch();
-            StatusCode::NO_CONTENT.into_response()
+            if !done.iter().any(|document| ends_visit(&shared, token, document)) {
+                return StatusCode::NO_CONTENT.into_response();
+            }
+            if timeout(TRAILING, quiet(&shared, token)).await.is_err() {
+                tracing::debug!(token, "a visit ends with requests open");
+            }
+            reply("text/plain", "settle")
         }
         Err(error) => {
             let status = match error {
@@ -102,6 +115,24 @@ async fn truth(State(shared): SharedState, Query(params): Params, body: Bytes) -
             };
             tracing::error!(%error, token, "a truth report was refused");
             (status, error.to_string()).into_response()
+        }
+    }
+}
+
+/// Whether a visit is over once this document has reported.
+fn ends_visit(shared: &Shared, token: &str, document: &str) -> bool {
+    let first = shared.log.first(|hit| hit.token.as_deref() == Some(token) && hit.path.starts_with("/p/"));
+    let page = first.and_then(|hit| crate::pages::page(hit.path_only().strip_prefix("/p/")?));
+    page.is_some_and(|page| page.done == Some(document))
+}
+
+/// Until the site has answered all that a visit asked for, but for the report that waits for it.
+async fn quiet(shared: &Shared, token: &str) {
+    let mut changes = shared.log.subscribe();
+    let open = |hit: &Hit| hit.open && hit.token.as_deref() == Some(token);
+    while shared.log.matching(open).len() > 1 {
+        if changes.changed().await.is_err() {
+            return;
         }
     }
 }

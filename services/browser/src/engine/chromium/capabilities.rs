@@ -57,6 +57,7 @@ pub const UNSUPPORTED: &Unsupported = &[
     ("dns.addresses", "the network stack keeps the answers of a look-up to itself"),
     ("dns.canonical_names", "the network stack keeps the answers of a look-up to itself"),
     ("dns.is_trr", "the network stack does not tell how a name was resolved"),
+    ("http.request_header_order", "DevTools tells the headers of a request in the order of their names"),
     (
         "http.service_worker_update_checks",
         "the browser process asks for a registered worker's scripts again by itself; DevTools hears of those that had \

@@ -85,10 +85,11 @@ impl HttpTracker {
         while exchange.hops_done < exchange.hops.len() {
             let at = exchange.hops_done;
             if exchange.requests_done == at {
-                if !exchange.claim(at, waive || self.finishing) {
+                // Before its ExtraInfo is claimed, which goes once only.
+                if exchange.hops[at].post.is_awaited() && self.config.http && !self.finishing {
                     return false;
                 }
-                if matches!(exchange.hops[at].post, Post::Asked) && self.config.http && !self.finishing {
+                if !exchange.claim(at, waive || self.finishing) {
                     return false;
                 }
                 exchange.answer_late(at);
@@ -144,11 +145,22 @@ impl HttpTracker {
         let cap = self.config.post_body_cap;
         let headers = hop.request_headers();
         let content_type = headers.get("content-type").or_else(|| hop.headers.get("content-type"));
+        let sent: Option<i64> = headers.get("content-length").and_then(|length| length.parse().ok());
         let (body, reason) = match &hop.post {
             Post::None => return PostBody::default(),
-            Post::Parts(parts) => (post::columns(parts, content_type, cap), "post_body_cap"),
-            Post::Asked | Post::Unavailable => {
-                let bytes = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
+            Post::Parts(parts) => {
+                let body = post::columns(parts, content_type, cap);
+                match sent.filter(|sent| *sent > body.bytes) {
+                    // Files are left out of what the browser keeps.
+                    Some(sent) => {
+                        let cut = sent - body.bytes;
+                        (PostBody { raw: None, bytes: sent, cut, ..body }, "post_body_unavailable")
+                    }
+                    None => (body, "post_body_cap"),
+                }
+            }
+            Post::Asked { .. } | Post::Later | Post::Unavailable => {
+                let bytes = sent.unwrap_or(0);
                 let body = PostBody { bytes, cut: bytes.max(1), ..PostBody::default() };
                 (body, "post_body_unavailable")
             }

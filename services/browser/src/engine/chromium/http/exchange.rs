@@ -97,7 +97,12 @@ impl<T: Digest> Extras<T> {
 pub(super) enum Post {
     #[default]
     None,
-    Asked,
+    /// `last`: there is no later time at which the browser could have it.
+    Asked {
+        last: bool,
+    },
+    /// It is to be asked for again when the document has come: of navigations the browser may have it then only.
+    Later,
     Parts(Vec<Vec<u8>>),
     Unavailable,
 }
@@ -126,6 +131,13 @@ pub(super) struct Hop {
     pub sent: Option<RequestExtra>,
     /// The last is that of the reply; those before were answered by the browser itself (authentication).
     pub received: Vec<ResponseExtra>,
+}
+
+impl Post {
+    /// It may still be had.
+    pub fn is_awaited(&self) -> bool {
+        matches!(self, Self::Asked { .. } | Self::Later)
+    }
 }
 
 impl Hop {

@@ -11,14 +11,20 @@ const MAX_TEXT: usize = 1 << 20;
 /// Of a frame beside its name and URL.
 const PUNCTUATION: usize = 32;
 
-/// The frames of a stack and of its asynchronous parents, each with the cause that stands on it.
+/// Our own, where a page calls a function that the extension replaced.
+pub(in crate::engine::chromium) fn is_ours(frame: &CallFrame) -> bool {
+    frame.url.starts_with("chrome-extension://")
+}
+
+/// The frames that are not our own of a stack and of its asynchronous parents, each with the cause that stands on it.
 fn frames(stack: &StackTrace) -> impl Iterator<Item = (&CallFrame, &str)> {
     let parts = std::iter::successors(Some((stack, "")), |(part, _)| {
         let parent = part.parent.as_deref()?;
         Some((parent, parent.description.as_deref().unwrap_or_default()))
     });
     parts.flat_map(|(part, cause)| {
-        part.call_frames.iter().enumerate().map(move |(at, frame)| (frame, if at == 0 { cause } else { "" }))
+        let frames = part.call_frames.iter().filter(|frame| !is_ours(frame));
+        frames.enumerate().map(move |(at, frame)| (frame, if at == 0 { cause } else { "" }))
     })
 }
 
@@ -93,6 +99,21 @@ mod tests {
         assert_eq!(text(&stack).unwrap(), lines);
         assert_eq!(innermost_url(&stack), Some("http://a/x.js"));
         assert_eq!(cut(&stack), 0);
+    }
+
+    /// I4
+    #[test]
+    fn our_own_frames_are_left_out() {
+        let stack = |urls: &[&str]| StackTrace {
+            call_frames: urls
+                .iter()
+                .map(|url| CallFrame { url: (*url).to_owned(), ..CallFrame::default() })
+                .collect(),
+            ..StackTrace::default()
+        };
+        let ours = "chrome-extension://a/main.js";
+        assert_eq!(text(&stack(&[ours, "http://a/x.js"])).unwrap(), "@http://a/x.js:1:1;");
+        assert_eq!((text(&stack(&[ours])), innermost_url(&stack(&[ours]))), (None, None));
     }
 
     /// M18

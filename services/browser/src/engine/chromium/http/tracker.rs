@@ -275,19 +275,38 @@ impl HttpTracker {
         if request.has_post_data == Some(true) || !request.post_data_entries.is_empty() {
             hop.post = post(&request.post_data_entries, request.post_data);
         }
-        if matches!(hop.post, Post::Asked) && self.config.http {
-            self.out.push(Action::FetchPostData(PostDataRequest {
-                request_id: exchange.id,
-                hop_index: exchange.hops.len() as u32,
-                session: session.clone(),
-                cdp_request_id: exchange.cdp_id.clone(),
-            }));
+        if matches!(hop.post, Post::Asked { .. }) {
+            hop.post = Post::Asked { last: hop.kind != "Document" };
+            self.fetch_post_data(exchange, exchange.hops.len());
         }
         self.note_main(exchange, &hop);
         if self.config.link_scripts && !self.links.note(session, exchange.id, &hop) {
             self.miss("linked_urls_cap");
         }
         exchange.hops.push(hop);
+    }
+
+    fn fetch_post_data(&mut self, exchange: &Exchange, at: usize) {
+        if self.config.http {
+            self.out.push(Action::FetchPostData(PostDataRequest {
+                request_id: exchange.id,
+                hop_index: at as u32,
+                session: exchange.session.clone(),
+                cdp_request_id: exchange.cdp_id.clone(),
+            }));
+        }
+    }
+
+    /// Asks once more for the bodies that the browser did not have when their document had not come.
+    fn fetch_later_post_data(&mut self, id: i64) {
+        let Some(mut exchange) = self.exchanges.remove(&id) else { return };
+        for at in 0..exchange.hops.len() {
+            if matches!(exchange.hops[at].post, Post::Later) {
+                exchange.hops[at].post = Post::Asked { last: true };
+                self.fetch_post_data(&exchange, at);
+            }
+        }
+        self.exchanges.insert(id, exchange);
     }
 
     fn note_main(&mut self, exchange: &Exchange, hop: &Hop) {
@@ -387,6 +406,7 @@ impl HttpTracker {
                 main.finished = true;
                 main.net_error = error.or(main.net_error.take());
             });
+            self.fetch_later_post_data(id);
             self.advance(id, false);
         }
     }
@@ -415,9 +435,21 @@ impl HttpTracker {
     /// The answer to [`Action::FetchPostData`]: the bytes, or `None` when the browser has them no more.
     pub fn on_post_data(&mut self, request: &PostDataRequest, bytes: Option<Vec<u8>>) -> Vec<Action> {
         let exchange = self.exchanges.get_mut(&request.request_id);
-        let hop = exchange.and_then(|e| e.hops.get_mut(request.hop_index as usize));
-        if let Some(hop) = hop.filter(|h| matches!(h.post, Post::Asked)) {
-            hop.post = bytes.map_or(Post::Unavailable, |bytes| Post::Parts(vec![bytes]));
+        let Some((exchange, at)) = exchange.zip(usize::try_from(request.hop_index).ok()) else {
+            return Vec::new();
+        };
+        let ended = exchange.end.is_some();
+        if let Some(hop) = exchange.hops.get_mut(at)
+            && let Post::Asked { last } = hop.post
+        {
+            hop.post = match bytes {
+                Some(bytes) => Post::Parts(vec![bytes]),
+                None if last => Post::Unavailable,
+                None => Post::Later,
+            };
+            if ended {
+                self.fetch_later_post_data(request.request_id);
+            }
             self.advance(request.request_id, false);
         }
         std::mem::take(&mut self.out)
@@ -444,8 +476,8 @@ fn post(entries: &[PostDataEntry], text: Option<String>) -> Post {
     match (parts.filter(|p| !p.is_empty()), text) {
         (Some(parts), _) => Post::Parts(parts),
         // Some entry is a file or a blob.
-        (None, _) if !entries.is_empty() => Post::Asked,
+        (None, _) if !entries.is_empty() => Post::Asked { last: true },
         (None, Some(text)) if text.is_ascii() => Post::Parts(vec![text.into_bytes()]),
-        (None, _) => Post::Asked,
+        (None, _) => Post::Asked { last: true },
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::engine::chromium::http::StackTrace;
+use crate::engine::chromium::http::{StackTrace, stack};
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -48,9 +48,14 @@ impl ScriptParsed {
         if self.has_source_url { &self.embedder_name } else { &self.url }
     }
 
+    /// Whether a function that the extension replaced had it compiled: those insert elements, and take no code.
+    pub fn is_inserted(&self) -> bool {
+        self.stack_trace.as_ref().and_then(|stack| stack.call_frames.first()).is_some_and(stack::is_ours)
+    }
+
     /// The call that had it compiled.
     pub fn call_site(&self) -> Option<CallSite> {
-        let frame = self.stack_trace.as_ref()?.call_frames.first()?;
+        let frame = self.stack_trace.as_ref()?.call_frames.first().filter(|frame| !stack::is_ours(frame))?;
         let (line, column) = (usize::try_from(frame.line_number), usize::try_from(frame.column_number));
         Some(CallSite { script_id: frame.script_id.clone(), line: line.ok()?, column: column.ok()? })
     }

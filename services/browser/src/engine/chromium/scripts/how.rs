@@ -16,6 +16,8 @@ pub(super) struct Told<'a> {
     pub head: Option<&'a str>,
     /// The name that was called to have it compiled.
     pub called: Option<&'a str>,
+    /// What was called is a function of ours in the place of one that inserts.
+    pub inserted: bool,
 }
 
 /// How far the parser of a document is.
@@ -134,6 +136,7 @@ pub(super) fn of_text(told: &Told<'_>) -> &'static str {
     ];
     match told {
         Told { head: Some(head), .. } if FUNCTIONS.iter().any(|f| head.starts_with(f)) => "function",
+        Told { inserted: true, .. } => "inline",
         Told { called: Some(called), .. } if INSERTIONS.contains(called) => "inline",
         _ => "eval",
     }

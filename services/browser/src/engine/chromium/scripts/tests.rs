@@ -133,6 +133,11 @@ fn text_without_a_url_is_what_its_source_says() {
     bench.parsed("", (0, 0), "c", stack());
     bench.parsed("", (0, 0), "d", stack());
     bench.answer(4, SourceResult::Failed { why: "gone".into() });
+    // Inserted by a function that the extension replaced.
+    let mut by_hook = stack();
+    by_hook["stackTrace"]["callFrames"][0]["url"] = "chrome-extension://a/main.js".into();
+    bench.parsed("", (0, 0), "e", by_hook);
+    bench.answer(5, read("window.y=1", None));
     let told: Vec<_> =
         bench.scripts().iter().map(|s| (s.how.clone(), s.source_outcome.clone().unwrap())).collect();
     let expected = [
@@ -141,6 +146,7 @@ fn text_without_a_url_is_what_its_source_says() {
         ("inline", "complete"),
         ("inline", "complete"),
         ("eval", "failed"),
+        ("inline", "complete"),
     ];
     assert_eq!(told, expected.map(|(how, outcome)| (how.to_owned(), outcome.to_owned())));
     assert_eq!(

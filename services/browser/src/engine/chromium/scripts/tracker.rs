@@ -306,8 +306,10 @@ fn known(source: Option<&SourceResult>) -> Known {
 fn row(waiting: Waiting, source: Option<&SourceResult>) -> Script {
     let Waiting { parsed, session, place, request, how, .. } = waiting;
     let told = match source {
-        Some(SourceResult::Read { head, called, .. }) => Told { head: Some(head), called: called.as_deref() },
-        _ => Told::default(),
+        Some(SourceResult::Read { head, called, .. }) => {
+            Told { head: Some(head), called: called.as_deref(), inserted: parsed.is_inserted() }
+        }
+        _ => Told { inserted: parsed.is_inserted(), ..Told::default() },
     };
     let how = how.unwrap_or_else(|| how::of_text(&told));
     let Known { outcome, error, sha256, bytes } = known(source);

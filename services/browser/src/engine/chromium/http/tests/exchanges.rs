@@ -286,6 +286,39 @@ fn posted_bodies_are_taken_from_the_event_or_asked_for() {
     }
 }
 
+/// M10: what was on the wire is not lost while the body is asked for, and files that the browser does not keep are said.
+#[test]
+fn a_body_that_comes_late_or_in_part_leaves_the_headers_on_the_wire() {
+    let mut bench = Bench::new(HttpConfig::default());
+    for (kind, length) in [("Fetch", "2"), ("Document", "9")] {
+        let mut blob = sent(kind, URL, kind);
+        blob.1["request"]["hasPostData"] = true.into();
+        let mut extra = sent_extra(kind, 1.0);
+        extra.1["headers"]["Content-Length"] = length.into();
+        bench.actions.clear();
+        let answer = [received_extra(kind, 200, "a=1"), received(kind, URL, kind, 200, true)];
+        bench.events([blob, extra].into_iter().chain(answer));
+        let asked = |bench: &Bench| {
+            let asked = bench.actions.iter().rev().find_map(|action| match action {
+                Action::FetchPostData(request) => Some(request.clone()),
+                _ => None,
+            });
+            asked.unwrap()
+        };
+        if kind == "Document" {
+            assert!(bench.tracker.on_post_data(&asked(&bench), None).is_empty(), "asked again at the end");
+        }
+        bench.events([finished(kind)]);
+        let actions = bench.tracker.on_post_data(&asked(&bench), Some(vec![0, 255]));
+        bench.actions.extend(actions);
+        let row = bench.requests()[0];
+        assert!(row.headers_final && row.headers.contains("X-Mark"), "{row:?}");
+        let whole = kind == "Fetch";
+        assert_eq!((row.post_body_raw.is_some(), row.post_body_bytes), (whole, length.parse().ok()));
+        assert_eq!(bench.truncations().len(), usize::from(!whole));
+    }
+}
+
 /// M10
 #[test]
 fn websockets_have_a_handshake_and_frames() {
