@@ -4,8 +4,8 @@ use std::{fmt, time::Duration};
 
 use crate::js_settings::JsSettings;
 use crate::visit::v1::{
-    BrowserKind, BrowserSpec, CaptureMode, Command, CommandSequence, Display, Instruments, ThirdPartyCookies,
-    VisitLimits, command::Step,
+    BrowserKind, BrowserSpec, CaptureMode, Command, CommandSequence, Display, Instruments, Isolation,
+    ThirdPartyCookies, VisitLimits, command::Step,
 };
 
 /// One wrong field.
@@ -276,7 +276,7 @@ pub fn validate_setup(
         capture_error(mode, kind, errors);
     }
     if let Some(i) = instruments.filter(|i| i.feature_use_check) {
-        feature_use_error(i, kind, errors);
+        feature_use_error(i, kind, browser.map(BrowserSpec::isolation).unwrap_or_default(), errors);
     }
     if let Some(l) = limits {
         let second = Duration::from_secs(1);
@@ -299,10 +299,19 @@ fn capture_error(mode: CaptureMode, kind: BrowserKind, errors: &mut FieldErrors)
     errors.push("instruments.javascript_capture", wrong);
 }
 
-fn feature_use_error(instruments: &Instruments, kind: BrowserKind, errors: &mut FieldErrors) {
+fn feature_use_error(
+    instruments: &Instruments,
+    kind: BrowserKind,
+    isolation: Isolation,
+    errors: &mut FieldErrors,
+) {
     let wrong = match (kind, instruments.javascript) {
         (BrowserKind::Firefox, _) => "is a check of Chromium: Firefox does not tell what a page used",
         (_, false) => "compares the calls of the javascript instrument: ask for that, too",
+        _ if isolation != Isolation::Process => {
+            "needs a browser process for each visit (isolation): one trace at a time runs in a browser, and in one that \
+             had visits before it takes seconds to end"
+        }
         _ => return,
     };
     errors.push("instruments.feature_use_check", wrong);

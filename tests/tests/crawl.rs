@@ -112,7 +112,12 @@ async fn a_crawl_chooses_its_capture_mode() {
     let sonde = ends(&world, &[&url, "--feature-use-check", "--browser", "firefox"], 4).await;
     assert!(sonde.stderr().contains("feature_use_check"), "{}", sonde.stderr());
     for (n, mode) in [(1, "wrapped"), (2, "stealth")] {
-        ends(&world, &[&url, "--feature-use-check", "--js-capture", mode, "--name", mode], 0).await;
+        ends(
+            &world,
+            &[&url, "--feature-use-check", "--isolation", "process", "--js-capture", mode, "--name", mode],
+            0,
+        )
+        .await;
         check(&world.data(), &Expectation::all_ok(n)).unwrap().assert_clean();
         let said = format!(
             "SELECT count(*) FROM provenance WHERE subject LIKE 'browser:%' \

@@ -106,7 +106,7 @@ pub struct VisitSetup {
     /// How JavaScript calls are caught; the browser-service's default unless given
     #[arg(long, value_enum, value_name = "MODE")]
     pub js_capture: Option<CaptureArg>,
-    /// Name the JavaScript APIs that the engine saw used and no record tells of (Chromium; some 50 ms a visit)
+    /// Name the JavaScript APIs that the engine saw used and no record tells of (Chromium, with --isolation process)
     #[arg(long)]
     pub feature_use_check: bool,
     /// When a page counts as loaded

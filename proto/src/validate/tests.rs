@@ -71,15 +71,18 @@ fn a_sequence_without_commands_becomes_one_get() {
 /// I3, M21
 #[test]
 fn uses_are_compared_on_chromium_where_calls_are_recorded() {
-    let wrong = |kind: BrowserKind, javascript: bool| {
-        let browser = BrowserSpec { kind: kind.into(), ..BrowserSpec::default() };
+    let wrong = |kind: BrowserKind, javascript: bool, isolation: Isolation| {
+        let browser =
+            BrowserSpec { kind: kind.into(), isolation: isolation.into(), ..BrowserSpec::default() };
         let instruments = Instruments { javascript, feature_use_check: true, ..Instruments::default() };
         let mut errors = FieldErrors::default();
         validate_setup(Some(&browser), Some(&instruments), None, &mut errors);
         errors.0.into_iter().map(|error| error.path).collect::<Vec<_>>()
     };
-    assert_eq!(wrong(BrowserKind::Unspecified, true), Vec::<String>::new());
-    assert_eq!(wrong(BrowserKind::Chromium, true), Vec::<String>::new());
-    assert_eq!(wrong(BrowserKind::Chromium, false), ["instruments.feature_use_check"]);
-    assert_eq!(wrong(BrowserKind::Firefox, true), ["instruments.feature_use_check"]);
+    let own = Isolation::Process;
+    assert_eq!(wrong(BrowserKind::Unspecified, true, own), Vec::<String>::new());
+    assert_eq!(wrong(BrowserKind::Chromium, true, own), Vec::<String>::new());
+    assert_eq!(wrong(BrowserKind::Chromium, true, Isolation::Context), ["instruments.feature_use_check"]);
+    assert_eq!(wrong(BrowserKind::Chromium, false, own), ["instruments.feature_use_check"]);
+    assert_eq!(wrong(BrowserKind::Firefox, true, own), ["instruments.feature_use_check"]);
 }

@@ -8,7 +8,8 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{
-    AttemptResult, BrowserKind, BrowserSpec, GetCommand, Instruments, LoadPolicy, Outcome, SleepCommand,
+    AttemptResult, BrowserKind, BrowserSpec, GetCommand, Instruments, Isolation, LoadPolicy, Outcome,
+    SleepCommand,
 };
 use sonde_site::expect::sqlite::{ReadError, read_from};
 use sonde_site::expect::{Expected, Rows, Table};
@@ -118,10 +119,18 @@ impl Lab {
         Ok(Visited { page, token, visit_id, site: self.site.clone(), result, db, data: self.data.clone() })
     }
 
-    /// The same with every instrument, and what the engine can say of it.
+    /// The same with every instrument.
     pub async fn watch(&mut self, name: &str, extra: &str) -> Result<Visited, LabError> {
+        self.visit(name, extra, Self::everything()).await
+    }
+
+    /// The same, and what the engine itself can say of it: in a browser of its own.
+    pub async fn audit(&mut self, name: &str) -> Result<Visited, LabError> {
         let feature_use_check = self.kind == BrowserKind::Chromium;
-        self.visit(name, extra, Instruments { feature_use_check, ..Self::everything() }).await
+        let before = std::mem::replace(&mut self.slot.browser.isolation, Isolation::Process.into());
+        let visited = self.visit(name, "", Instruments { feature_use_check, ..Self::everything() }).await;
+        self.slot.browser.isolation = before;
+        visited
     }
 
     /// The answers of the detection vectors: visits that more than one line judges are made once.

@@ -98,7 +98,7 @@ const MARKED: &str = "SELECT subject FROM truncations WHERE visit_id = ?1 AND ta
 
 /// What no recorder sees is told by the engine, where that can tell.
 async fn unseen(lab: &mut Lab, findings: &mut Findings) -> Result<(), LabError> {
-    let visited = lab.watch("integrity-unseen", "").await?;
+    let visited = lab.audit("integrity-unseen").await?;
     let sql = "SELECT count(*) FROM javascript WHERE visit_id = ?1 \
                AND symbol IN ('window.navigator.platform', 'window.navigator.hardwareConcurrency')";
     let recorded = visited.one::<i64>(sql)?;

@@ -56,7 +56,6 @@ pub async fn drive(
             dns: true,
             scripts: true,
             save_content: vec!["all".to_owned()],
-            feature_use_check: kind == BrowserArg::Chromium,
             javascript_settings: SETTINGS.to_owned(),
             ..Instruments::default()
         }),

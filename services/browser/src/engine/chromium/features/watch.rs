@@ -23,8 +23,8 @@ const CATEGORY: &str = "disabled-by-default-blink.feature_usage";
 const FIRST_USE: &str = "FeatureFirstUsed";
 /// Messages of a trace that may wait for us; each holds thousands of uses.
 const QUEUED: Limits = Limits { events: 10_000, bytes: 64 << 20 };
-/// For every process of the browser to hand over what it has.
-const HAND_OVER: Duration = Duration::from_secs(10);
+/// For every process of the browser to hand over what it has: now and then one is not heard of for five seconds.
+const HAND_OVER: Duration = Duration::from_secs(25);
 
 /// What is traced. A buffer that is full says so, where a ring would forget.
 pub fn trace_config() -> serde_json::Value {
