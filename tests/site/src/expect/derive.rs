@@ -140,13 +140,14 @@ fn failed_rows(url: &str, Expected { required, optional, .. }: &mut Expected) {
     }
 }
 
-/// The visit ends when this request has reached the site: its answer may come or not.
-fn last_report(hit: &Hit, Expected { required, optional, .. }: &mut Expected) {
+/// The visit ends when this request has reached the site: its answer may come or not, and what the browser still would say
+/// of its headers.
+fn last_report(hit: &Hit, Expected { required, optional, unreached, .. }: &mut Expected) {
     let mut rows = Rows::default();
     http_rows(hit, &mut rows);
     wire::rows(hit, &mut rows);
     required.http_requests.append(&mut rows.http_requests);
-    required.request_headers.append(&mut rows.request_headers);
+    unreached.push(hit.url.clone());
     required.post_bodies.append(&mut rows.post_bodies);
     optional.http_responses.append(&mut rows.http_responses);
     optional.response_headers.append(&mut rows.response_headers);

@@ -135,7 +135,7 @@ pub struct Expected {
     pub optional: Rows,
     /// CSP reports the page causes itself; more are caused by us.
     pub csp_reports: usize,
-    /// URLs of requests that reached nobody: what they would have sent is no row.
+    /// URLs of requests of which no headers are due: they reached nobody, or their visit ended by them.
     pub unreached: Vec<String>,
     /// The browser does not tell in which order it sent the headers of requests.
     pub unordered: bool,

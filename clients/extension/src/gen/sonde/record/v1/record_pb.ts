@@ -262,11 +262,15 @@ export const RecordSchema: GenMessage<Record> = /*@__PURE__*/
  */
 export type RecordList = Message<"sonde.record.v1.RecordList"> & {
   /**
+   * Records one by one.
+   *
    * @generated from field: repeated sonde.record.v1.Record records = 1;
    */
   records: Record[];
 
   /**
+   * Calls that come after them, many to a message.
+   *
    * @generated from field: repeated sonde.record.v1.JavascriptCalls calls = 2;
    */
   calls: JavascriptCalls[];
