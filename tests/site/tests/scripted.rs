@@ -250,19 +250,24 @@ async fn rows_are_read_from_sqlite_by_the_token_of_the_visit() {
     let (old, new) = (at("/r/redirect?v=t&to=/r/text"), at("/r/text?v=t"));
     db.execute_batch(&format!(
         "CREATE TABLE site_visits(visit_id INTEGER, site_url TEXT);
-         CREATE TABLE http_requests(visit_id INTEGER, request_id INTEGER, url TEXT, method TEXT);
+         CREATE TABLE http_requests(visit_id INTEGER, request_id INTEGER, url TEXT, method TEXT, hop_index INTEGER DEFAULT 0,
+           headers TEXT DEFAULT '[]', headers_final INTEGER DEFAULT 1, post_body TEXT, post_body_raw TEXT, post_body_bytes INTEGER);
          CREATE TABLE http_failures(visit_id INTEGER, request_id INTEGER, url TEXT, error TEXT, canceled INTEGER, after_response INTEGER);
-         CREATE TABLE http_responses(visit_id INTEGER, url TEXT, response_status INTEGER, content_hash TEXT, body_bytes INTEGER, from_service_worker INTEGER);
-         CREATE TABLE http_redirects(visit_id INTEGER, old_request_url TEXT, new_request_url TEXT, response_status INTEGER);
-         CREATE TABLE javascript(visit_id INTEGER, symbol TEXT, operation TEXT);
+         CREATE TABLE http_responses(visit_id INTEGER, url TEXT, response_status INTEGER, from_service_worker INTEGER, content_hash TEXT,
+           body_bytes INTEGER, request_id INTEGER, hop_index INTEGER, is_cached INTEGER DEFAULT 0, headers TEXT DEFAULT '[]',
+           headers_final INTEGER DEFAULT 1);
+         CREATE TABLE http_redirects(visit_id INTEGER, old_request_url TEXT, new_request_url TEXT, response_status INTEGER,
+           headers TEXT DEFAULT '[]', headers_final INTEGER DEFAULT 1);
+         CREATE TABLE javascript(visit_id INTEGER, symbol TEXT, operation TEXT, func_name TEXT, script_url TEXT, script_line TEXT,
+           script_col TEXT, script_loc_eval TEXT, call_stack TEXT);
          CREATE TABLE javascript_cookies(visit_id INTEGER, name TEXT, host TEXT, record_type TEXT, change_cause TEXT, source TEXT);
          INSERT INTO site_visits VALUES (9007199254740991, '{old}'), (2, 'http://site-0.localhost/?v=t2');
-         INSERT INTO http_requests VALUES (9007199254740991, 1, '{old}', 'GET'), (9007199254740991, 1, '{new}', 'GET'),
+         INSERT INTO http_requests (visit_id, request_id, url, method) VALUES (9007199254740991, 1, '{old}', 'GET'), (9007199254740991, 1, '{new}', 'GET'),
            (9007199254740991, 2, '{new}', 'GET'), (2, 1, '{new}', 'GET');
          INSERT INTO http_failures VALUES (9007199254740991, 2, '{new}', 'aborted', 1, 0);
-         INSERT INTO http_responses VALUES (9007199254740991, '{new}', 200, NULL, NULL, 0);
-         INSERT INTO http_redirects VALUES (9007199254740991, '{old}', '{new}', 302), (9007199254740991, 'a', 'b', 0);
-         INSERT INTO javascript VALUES (9007199254740991, 'window.name', 'get'), (9007199254740991, 'window.name', 'get');
+         INSERT INTO http_responses (visit_id, url, response_status, from_service_worker) VALUES (9007199254740991, '{new}', 200, 0);
+         INSERT INTO http_redirects (visit_id, old_request_url, new_request_url, response_status) VALUES (9007199254740991, '{old}', '{new}', 302), (9007199254740991, 'a', 'b', 0);
+         INSERT INTO javascript (visit_id, symbol, operation) VALUES (9007199254740991, 'window.name', 'get'), (9007199254740991, 'window.name', 'get');
          INSERT INTO javascript_cookies VALUES (9007199254740991, 'c', '.h', 'deleted', 'overwrite', 'http'),
            (9007199254740991, 'c', '.h', 'added-or-changed', 'explicit', 'http'),
            (9007199254740991, 'c', '.h', 'added-or-changed', 'explicit', 'jar');"
@@ -270,7 +275,10 @@ async fn rows_are_read_from_sqlite_by_the_token_of_the_visit() {
     .unwrap();
     let read = sqlite::read_from(&db, "t").unwrap();
     assert_eq!(read.visit_ids, [9_007_199_254_740_991]);
-    assert_eq!(read.missing_tables, ["navigations", "websocket_frames"]);
+    assert_eq!(
+        read.missing_tables,
+        ["navigations", "websocket_frames", "dns_responses", "scripts", "callstacks"]
+    );
     let expected = from_site("t", &site);
     for table in [Table::HttpRequests, Table::HttpResponses, Table::HttpRedirects] {
         let score = expected.score(table, &read.rows);
