@@ -55,9 +55,10 @@ const frames = (trap: unknown, most: number): string => {
   return held.stack;
 };
 
-/** Whether the one frame of a stack is a place in a file. */
+/** Whether the one frame of a stack, of V8's or Firefox's, is a place in a file. */
 const tellsPlace = (stack: string): boolean =>
-  indexOf(stack, FRAME) >= 0 && indexOf(stack, "<anonymous>") < 0 && indexOf(stack, "eval at ") < 0 && indexOf(stack, "wasm") < 0;
+  (indexOf(stack, FRAME) >= 0 || indexOf(stack, "@") >= 0)
+  && indexOf(stack, "<anonymous") < 0 && indexOf(stack, "eval at ") < 0 && indexOf(stack, "wasm") < 0;
 
 /** The URL of this script, as frames have it: `    at name (url:line:column)`, or without a name. */
 const ourUrl = ((): string => {
