@@ -69,9 +69,6 @@ async fn realms(lab: &mut Lab, findings: &mut Findings) -> Result<(), LabError> 
             findings.fault(format!("kind {index} told nothing of itself: {note:?}"));
             return Ok(());
         }
-        for marked in visited.all::<String>(MARKED)? {
-            findings.fault(format!("{name}: {marked}, of which no call is recorded"));
-        }
         let made = truth.calls.get("get window.navigator.userAgent").copied().unwrap_or(0);
         let sql = "SELECT count(*) FROM javascript WHERE visit_id = ?1 AND symbol = 'window.navigator.userAgent' AND operation = 'get'";
         let recorded = visited.one::<i64>(sql)?;

@@ -36,15 +36,6 @@ pub struct Report<'a> {
     times: Vec<(Duration, &'static str)>,
 }
 
-/// What a visit left.
-struct Left {
-    observed: Observed,
-    /// What its browser stated to observe.
-    stated: BTreeMap<String, String>,
-    /// Calls that the engine saw and no row tells of.
-    unseen: Vec<String>,
-}
-
 impl<'a> Report<'a> {
     pub fn new(browser: &'static str, differences: &'a Differences, data_dir: &Path) -> Self {
         let file = data_dir.join("crawl.sqlite");
@@ -79,8 +70,7 @@ impl<'a> Report<'a> {
             Err(problem) => problems.push(problem),
         }
         match self.read(token) {
-            Ok(Left { observed, stated, unseen }) => {
-                problems.extend(unseen.into_iter().map(|what| format!("truncations\n    {what}")));
+            Ok((observed, stated)) => {
                 problems.extend(self.differences.judge_capabilities(self.browser, &stated));
                 let has = |capability: &str| stated.get(capability).is_some_and(|state| state == "observed");
                 let hidden = |header: &str| self.differences.hides(self.browser, header);
@@ -94,10 +84,10 @@ impl<'a> Report<'a> {
         self.problems.extend(problems.into_iter().map(|problem| format!("{}: {problem}", page.name)));
     }
 
-    fn read(&self, token: &str) -> Result<Left, sqlite::ReadError> {
-        let sqlite::Read { rows, visit_ids, .. } = sqlite::read(&self.file, token)?;
-        let stated = sqlite::capabilities(&self.file, &visit_ids)?;
-        Ok(Left { observed: rows, stated, unseen: sqlite::unseen(&self.file, &visit_ids)? })
+    /// The rows of a visit, and what its browser stated to observe.
+    fn read(&self, token: &str) -> Result<(Observed, BTreeMap<String, String>), sqlite::ReadError> {
+        let read = sqlite::read(&self.file, token)?;
+        Ok((read.rows, sqlite::capabilities(&self.file, &read.visit_ids)?))
     }
 
     fn judge(&mut self, page: &Page, table: Table, score: &Score) -> Option<String> {

@@ -76,19 +76,6 @@ pub fn capabilities(path: &Path, visit_ids: &[i64]) -> Result<BTreeMap<String, S
     Ok(rows.into_iter().collect())
 }
 
-/// What the engine saw used in some visits and no row tells of, and visits in which that was not compared.
-pub fn unseen(path: &Path, visit_ids: &[i64]) -> Result<Vec<String>, ReadError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)
-        .map_err(|source| ReadError::Query { table: "the database file", source })?;
-    let marks = vec!["?"; visit_ids.len()].join(",");
-    let sql = format!(
-        "SELECT reason, subject FROM truncations WHERE visit_id IN ({marks}) \
-         AND reason IN ('bypass_possible', 'feature_use_unchecked')"
-    );
-    query(&db, "truncations", &sql, visit_ids, |row| Ok(format!("{} {}", text(row, 0)?, text(row, 1)?)))
-}
-
 struct Reader<'a> {
     db: &'a Connection,
     visit_ids: Vec<i64>,
