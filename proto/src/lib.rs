@@ -52,18 +52,22 @@ pub mod coordinator {
 mod ids;
 pub mod js_settings;
 mod json;
+mod keys;
 mod records;
 pub mod schema;
+mod times;
 mod validate;
 mod words;
 
 pub use ids::{BrowserId, CrawlId, Fence, InvalidId, StreamId, VisitId};
-pub use json::to_json;
+pub use json::{from_json, to_json};
+pub use keys::{InvalidKeys, Key, NamedKey, key_combination};
 pub use records::{Entries, Entry, InvalidList};
 pub use validate::{
     DomainSequence, FieldError, FieldErrors, validate_commands, validate_sequence, validate_setup,
     validate_url,
 };
+pub use words::BREAKER_FINGERPRINT;
 
 /// The encoded descriptor set of the whole contract, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

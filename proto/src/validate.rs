@@ -1,5 +1,7 @@
 //! Receiver-side checks of what users submit: every wrong field at once, each
 //! with its path, so that one answer is enough to mend a request.
+mod interaction;
+
 use std::{fmt, time::Duration};
 
 use crate::js_settings::JsSettings;
@@ -64,9 +66,7 @@ pub fn validate_commands(commands: &[Command], path: &str, needs_page: bool, err
         let path = format!("{path}[{i}]");
         duration(command.timeout, &format!("{path}.timeout"), Duration::from_millis(1), MAX_TIMEOUT, errors);
         match &command.step {
-            None => {
-                errors.push(&path, "no step: set one of get, browse, screenshot, dump_page_source, sleep")
-            }
+            None => errors.push(&path, format!("no step: set one of {}", Command::NAMES.join(", "))),
             Some(step) => step_errors(step, &path, &mut page, errors),
         }
     }
@@ -107,6 +107,10 @@ fn step_errors(step: &Step, path: &str, page: &mut bool, errors: &mut FieldError
                 errors.push(&field, "is not set: 1 ms to 10 min");
             }
             duration(sleep.duration, &field, Duration::from_millis(1), MAX_STAY, errors);
+        }
+        _ => {
+            loaded(*page, path, errors);
+            interaction::interaction_errors(step, path, errors);
         }
     }
 }

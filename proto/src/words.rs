@@ -7,6 +7,9 @@ use crate::{
     },
 };
 
+/// Fingerprint of the failure of attempts that a slot did not serve, because too many of its browsers failed to start.
+pub const BREAKER_FINGERPRINT: &str = "browser:breaker";
+
 impl Outcome {
     /// ok, neterror, timeout, error, crashed, blocked, cancelled, poisoned; "unspecified" while not ended.
     pub fn word(self) -> &'static str {
@@ -61,7 +64,7 @@ impl BrowserKind {
 }
 
 impl BrowserEventKind {
-    /// started, crashed, closed, launch_failed.
+    /// started, crashed, closed, launch_failed, breaker_opened.
     pub fn word(self) -> &'static str {
         match self {
             Self::Unspecified => "unspecified",
@@ -69,12 +72,13 @@ impl BrowserEventKind {
             Self::Crashed => "crashed",
             Self::Closed => "closed",
             Self::LaunchFailed => "launch_failed",
+            Self::BreakerOpened => "breaker_opened",
         }
     }
 }
 
 impl FailureKind {
-    /// network, timeout, browser, instrument, storage, command, lost, cancelled, invalid.
+    /// network, timeout, browser, instrument, storage, command, lost, cancelled, invalid, resources.
     pub fn word(self) -> &'static str {
         match self {
             Self::Unspecified => "unspecified",
@@ -87,6 +91,7 @@ impl FailureKind {
             Self::Lost => "lost",
             Self::Cancelled => "cancelled",
             Self::Invalid => "invalid",
+            Self::Resources => "resources",
         }
     }
 }
@@ -104,6 +109,25 @@ impl RetryAdvice {
 }
 
 impl Command {
+    /// The names of all steps.
+    pub const NAMES: &[&str] = &[
+        "get",
+        "browse",
+        "screenshot",
+        "dump_page_source",
+        "sleep",
+        "click",
+        "hover",
+        "type",
+        "press",
+        "select",
+        "scroll",
+        "wait_for",
+        "evaluate",
+        "extract",
+        "assert",
+    ];
+
     /// The step's name, as `get`; "none" when no step is set.
     pub fn name(&self) -> &'static str {
         match &self.step {
@@ -113,6 +137,16 @@ impl Command {
             Some(Step::Screenshot(_)) => "screenshot",
             Some(Step::DumpPageSource(_)) => "dump_page_source",
             Some(Step::Sleep(_)) => "sleep",
+            Some(Step::Click(_)) => "click",
+            Some(Step::Hover(_)) => "hover",
+            Some(Step::Type(_)) => "type",
+            Some(Step::Press(_)) => "press",
+            Some(Step::Select(_)) => "select",
+            Some(Step::Scroll(_)) => "scroll",
+            Some(Step::WaitFor(_)) => "wait_for",
+            Some(Step::Evaluate(_)) => "evaluate",
+            Some(Step::Extract(_)) => "extract",
+            Some(Step::Assert(_)) => "assert",
         }
     }
 
@@ -125,6 +159,16 @@ impl Command {
             Some(Step::Screenshot(_)) => "ScreenshotCommand",
             Some(Step::DumpPageSource(_)) => "DumpPageSourceCommand",
             Some(Step::Sleep(_)) => "SleepCommand",
+            Some(Step::Click(_)) => "ClickCommand",
+            Some(Step::Hover(_)) => "HoverCommand",
+            Some(Step::Type(_)) => "TypeCommand",
+            Some(Step::Press(_)) => "PressCommand",
+            Some(Step::Select(_)) => "SelectCommand",
+            Some(Step::Scroll(_)) => "ScrollCommand",
+            Some(Step::WaitFor(_)) => "WaitForCommand",
+            Some(Step::Evaluate(_)) => "EvaluateCommand",
+            Some(Step::Extract(_)) => "ExtractCommand",
+            Some(Step::Assert(_)) => "AssertCommand",
         }
     }
 }

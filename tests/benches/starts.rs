@@ -23,19 +23,27 @@ async fn cold_launch(world: &World) -> Duration {
 }
 
 /// From SIGKILL of the only browser to the request of the next visit at the site.
-async fn recovery(site: &Site) -> Pair {
+async fn recovery(site: &Site, spare: bool) -> Pair {
     let world = World::new();
-    let browsers = Browsers::start(&world, 1).await;
+    let browsers = Browsers::start_with(&world, 1, &[("SPARE", if spare { "true" } else { "false" })]).await;
     let mut slot = browsers.slot(0).await;
-    let target = "<= 1.3";
-    let mut pair = Pair::new("P12", "browser killed", "SIGKILL to next navigation", "cold launch", target);
+    let (what, target) = match spare {
+        true => ("browser killed, a spare held ready", "<= 0.1"),
+        false => ("browser killed", "<= 1.3"),
+    };
+    let mut pair = Pair::new("P12", what, "SIGKILL to next navigation", "cold launch", target);
     let visit = |token: String| page("static-small").expect("the site has the page").url(site, &token, "");
     for round in 0..=ROUNDS {
-        let (before, after) = (format!("before-{round}"), format!("after-{round}"));
+        let token = |when: &str| format!("{when}-{round}-{spare}");
+        let (before, after) = (token("before"), token("after"));
         let get = || vec![Step::Get(GetCommand::default())];
         let result = slot.visit(&visit(before), Instruments::default(), get()).await;
         assert_eq!(result.outcome(), Outcome::Ok, "{:?}", result.failure);
-        let browser = world.browsers().into_iter().next().expect("a browser runs");
+        let serving = slot.pid;
+        let wanted = if spare { 2 } else { 1 };
+        let running = || Some(world.browsers()).filter(|browsers| browsers.len() == wanted);
+        let running = until("the browsers of the slot", SOON, running).await;
+        let browser = running.into_iter().find(|browser| browser.pid == serving).expect("it runs");
         let began = Instant::now();
         browser.signal(Signal::KILL);
         let token = after.as_str();
@@ -88,7 +96,8 @@ async fn first_visit(site: &Site, browsers: &'static str, what: &'static str) ->
 #[tokio::main]
 async fn main() {
     let site = Site::start(SiteOptions::default()).await.expect("the site starts");
-    println!("{}", recovery(&site).await);
+    println!("{}", recovery(&site, false).await);
+    println!("{}", recovery(&site, true).await);
     println!("{}", first_visit(&site, "1", "one browser").await);
     println!("{}", first_visit(&site, "2", "two browsers").await);
 }

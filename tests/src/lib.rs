@@ -7,6 +7,7 @@ pub mod integrity;
 pub mod measure;
 pub mod process;
 pub mod session;
+pub mod trap;
 pub mod up;
 pub mod workspace;
 pub mod world;

@@ -96,6 +96,8 @@ impl Browsers {
             visits: 0,
             browser: BrowserSpec::default(),
             provenance: String::new(),
+            pid: 0,
+            events: Vec::new(),
         }
     }
 }
@@ -110,6 +112,10 @@ pub struct Slot {
     pub browser: BrowserSpec,
     /// Facts of the browser that started last: a JSON object.
     pub provenance: String,
+    /// Its main process.
+    pub pid: u32,
+    /// What became of browsers: kind's word and detail.
+    pub events: Vec<(&'static str, String)>,
 }
 
 impl Slot {
@@ -209,10 +215,12 @@ impl Slot {
             timeout(VISIT, self.answers.message()).await.expect("the service tells something in time");
         let answer = answer.expect("the session holds").expect("the service keeps the session");
         let told = answer.message.expect("an answer has a message");
-        if let Told::BrowserEvent(event) = &told
-            && !event.provenance.is_empty()
-        {
-            self.provenance.clone_from(&event.provenance);
+        if let Told::BrowserEvent(event) = &told {
+            self.events.push((event.kind().word(), event.detail.clone()));
+            if !event.provenance.is_empty() {
+                self.provenance.clone_from(&event.provenance);
+                self.pid = event.pid;
+            }
         }
         told
     }

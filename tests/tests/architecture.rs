@@ -173,13 +173,13 @@ fn engines_and_databases_stay_in_their_adapters() {
 fn processes_are_started_in_two_places_only() {
     let spawning = ["process::Command", "Command::new(", "libc::fork", "posix_spawn", "execv"];
     let allowed = |path: &str| {
-        path.starts_with("services/browser/src/process/")
+        path.starts_with("services/runtime/src/process/")
             || path.starts_with("services/runtime/src/supervise/")
     };
     assert_eq!(
         strays(&spawning, allowed),
         [""; 0],
-        "processes are started in browser's process/ and runtime's supervise/"
+        "processes are started in process/ and supervise/ of runtime"
     );
 }
 

@@ -9,7 +9,8 @@ use rusqlite::Connection;
 use sonde_site::{Site, SiteOptions, page};
 use sonde_tests::world::{Running, World};
 
-const VISIT: Duration = Duration::from_secs(120);
+/// Where no browser starts, three attempts and what the slot rests between them.
+const VISIT: Duration = Duration::from_secs(240);
 
 fn visit(world: &World, site: &Site, browser: &str, display: &str) -> Running {
     let url = page("javascript").unwrap().url(site, "display", "");

@@ -32,6 +32,84 @@ pub enum Command {
     Browsers(ServerArgs),
     /// Print the tables and their columns
     Schema(SchemaArgs),
+    /// Hooks of ArchiveBox's plugins: what is there, and a run of them on one page
+    Hooks(HooksArgs),
+}
+
+/// Hooks of plugins.
+#[derive(Clone, Debug, Parser)]
+pub struct HooksArgs {
+    #[command(subcommand)]
+    pub command: HooksCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum HooksCommand {
+    /// Plugins, their hooks in order, whether they are enabled, and the programs they miss
+    List(HooksSetup),
+    /// Run the hooks of plugins on one page
+    Run(Box<HooksRunArgs>),
+}
+
+/// Which plugins, with which settings.
+#[derive(Clone, Debug, Parser)]
+pub struct HooksSetup {
+    /// Directory of plugins (repeatable)
+    #[arg(long, value_name = "DIR", env = "SONDE_HOOKS_DIRS", value_delimiter = ':')]
+    pub dir: Vec<PathBuf>,
+    /// Only these plugins, and what they require
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub plugins: Vec<String>,
+    /// A setting of plugins, such as WGET_TIMEOUT=30 (repeatable)
+    #[arg(long = "with", value_name = "NAME=VALUE")]
+    pub with: Vec<String>,
+    /// Searched for programs before PATH (repeatable)
+    #[arg(long, value_name = "DIR", env = "SONDE_HOOKS_PATH", value_delimiter = ':')]
+    pub path: Vec<PathBuf>,
+    /// The runtime that plugins are told they run in: abx-dl or archivebox
+    #[arg(long, value_name = "NAME", default_value = "abx-dl")]
+    pub runtime: String,
+}
+
+/// A run of hooks.
+#[derive(Clone, Debug, Parser)]
+pub struct HooksRunArgs {
+    /// The page
+    pub url: String,
+    #[command(flatten)]
+    pub setup: HooksSetup,
+    /// Where index.jsonl and a directory for each plugin go
+    #[arg(long, value_name = "DIR", default_value = "sonde-hooks")]
+    pub out: PathBuf,
+    /// Time of a hook whose plugin says none
+    #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
+    pub timeout: Duration,
+    /// Run hooks of one step (first digit of their number) beside each other
+    #[arg(long)]
+    pub step_parallel: bool,
+    /// A hook that ends well and says nothing has succeeded, as in ArchiveBox of January 2026
+    #[arg(long)]
+    pub seed_mode: bool,
+    /// How hooks are started
+    #[arg(long, value_enum, default_value_t = LaunchArg::Auto)]
+    pub launch: LaunchArg,
+    /// Pages that hooks find beyond this depth are dropped
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(0..=4))]
+    pub max_depth: u64,
+    /// Print every event as a line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How hooks are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LaunchArg {
+    /// By their first line where they are executable, else by their suffix
+    Auto,
+    /// By their first line only
+    Shebang,
+    /// By their suffix: python3, node, bash
+    Interpreter,
 }
 
 /// How the tables are printed.
@@ -255,6 +333,11 @@ pub struct VisitArgs {
     /// Print events as JSON lines
     #[arg(long)]
     pub json: bool,
+    /// Commands to run: a JSON list of sonde.visit.v1.Command, or TOML with [[commands]]. They are get, browse,
+    /// screenshot, dump_page_source, sleep, click, hover, type, press, select, scroll, wait_for, evaluate, extract and
+    /// assert; the URL is loaded first unless the first of them loads a page
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["browse", "screenshot", "full_page_screenshot", "page_source"])]
+    pub commands: Option<PathBuf>,
     #[command(flatten)]
     pub setup: VisitSetup,
     #[command(flatten)]

@@ -5,11 +5,13 @@
 //! coordinator's and the storage-service's contract like any other.
 
 pub mod args;
+mod commands;
 mod crawl;
 mod embed;
 mod exit;
 mod flags;
 mod format;
+mod hooks;
 mod lists;
 mod progress;
 mod remote;
@@ -36,6 +38,7 @@ pub async fn run(args: Args) -> u8 {
         Command::Visits(visits) => remote::visits(visits).await,
         Command::Browsers(browsers) => remote::browsers(browsers).await,
         Command::Schema(schema) => schema::run(&schema),
+        Command::Hooks(hooks) => hooks::run(hooks).await,
     };
     match result {
         Ok(code) => code,

@@ -10,6 +10,7 @@ use sonde_runtime::signals::Shutdown;
 use tonic::transport::Channel;
 
 use crate::args::VisitArgs;
+use crate::commands;
 use crate::embed::{Embedded, Settings};
 use crate::exit::{CliError, EXIT_FAILED, EXIT_INTERRUPTED};
 use crate::flags;
@@ -21,8 +22,12 @@ pub async fn run(mut args: VisitArgs) -> Result<u8, CliError> {
     if let Err(message) = sonde_proto::validate_url(&args.url) {
         return Err(CliError::Input(format!("{:?}: {message}", args.url)));
     }
+    let commands = match &args.commands {
+        Some(file) => commands::read(file)?,
+        None => flags::commands(&args.setup),
+    };
     let request = RunVisitRequest {
-        sequence: Some(CommandSequence { url: args.url.clone(), commands: flags::commands(&args.setup) }),
+        sequence: Some(CommandSequence { url: args.url.clone(), commands }),
         browser: Some(flags::browser(&args.setup, args.browser.kind)),
         instruments: Some(flags::instruments(&args.setup)?),
         ..RunVisitRequest::default()
@@ -132,7 +137,12 @@ pub fn event_line(event: &CrawlEvent) -> Option<String> {
             let error =
                 if r.error.is_empty() { String::new() } else { format!(" ({})", shown(&r.error, 100)) };
             let status = if r.http_status > 0 { format!(" HTTP {}", r.http_status) } else { String::new() };
-            format!("#{} {} {}{error}{status} in {} ms", c.visit_no, r.name, r.status().word(), r.duration_ms)
+            let value = match r.value_json.as_str() {
+                "" => String::new(),
+                value => format!(": {}", shown(value, 300)),
+            };
+            let (name, word) = (&r.name, r.status().word());
+            format!("#{} {name} {word}{error}{status} in {} ms{value}", c.visit_no, r.duration_ms)
         }
         Event::FleetNotice(n) => format!("browser {} {}: {}", n.browser_id, n.kind, shown(&n.detail, 160)),
         Event::VisitEnded(e) => {

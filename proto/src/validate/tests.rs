@@ -41,6 +41,53 @@ fn all_wrong_fields_are_named_at_once() {
     );
 }
 
+/// M21: so are the commands that act on a page.
+#[test]
+fn interactions_are_checked_field_by_field() {
+    use crate::visit::v1::{
+        AssertCommand, ClickCommand, EvaluateCommand, ExtractCommand, ExtractField, PressCommand, Target,
+        WaitForCommand,
+    };
+    let click = ClickCommand {
+        target: Some(Target { selector: "a >>> ".into(), ..Target::default() }),
+        count: 4,
+        modifiers: vec![0],
+        ..ClickCommand::default()
+    };
+    let field = ExtractField { name: "a".into(), key: "href".into(), ..ExtractField::default() };
+    let steps = vec![
+        Step::Get(GetCommand::default()),
+        Step::Click(click),
+        Step::Press(PressCommand { keys: "Return".into(), ..PressCommand::default() }),
+        Step::WaitFor(WaitForCommand::default()),
+        Step::Evaluate(EvaluateCommand::default()),
+        Step::Extract(ExtractCommand { fields: vec![field] }),
+        Step::Assert(AssertCommand::default()),
+    ];
+    let mut errors = FieldErrors::default();
+    let commands: Vec<Command> = steps.into_iter().map(step).collect();
+    validate_commands(&commands, "c", true, &mut errors);
+    let paths: Vec<String> = errors.0.into_iter().map(|e| e.path).collect();
+    assert_eq!(
+        paths,
+        [
+            "c[1].click.target.selector",
+            "c[1].click.count",
+            "c[1].click.modifiers[0]",
+            "c[2].press.keys",
+            "c[3].wait_for",
+            "c[4].evaluate.expression",
+            "c[5].extract.fields[0].target",
+            "c[5].extract.fields[0].key",
+            "c[6].assert",
+        ]
+    );
+    let mut errors = FieldErrors::default();
+    let lone = Step::Assert(AssertCommand { check: None });
+    validate_commands(&[step(lone)], "c", true, &mut errors);
+    assert!(errors.0[0].message.contains("no page"), "{errors}");
+}
+
 #[test]
 fn urls_and_bare_hosts_are_told_from_other_schemes() {
     for fine in [

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use sonde_proto::visit::v1::BrowserKind;
 use sonde_runtime::endpoint::Endpoint;
 
+use crate::slot::{Memory, Wear};
+
 /// How a browser-service is set up. In the environment: `SONDE_BROWSER__SLOTS=4`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +28,9 @@ pub struct Config {
     pub geckodriver: Option<PathBuf>,
     /// Runs Chromium without its sandbox: needed as root, and recorded in every crawl's provenance.
     pub no_sandbox: bool,
+    /// PEM files of certificates that are trusted beside the browser's own authorities, as those of an intercepting proxy:
+    /// Firefox trusts what they sign, Chromium every chain in which the server sends one of them. Recorded in provenance.
+    pub trusted_certificates: Vec<PathBuf>,
     /// The built extension; unset: looked for beside the program and in the checkout. Visits that need it
     /// fail where there is none.
     pub extension_dir: Option<PathBuf>,
@@ -37,6 +42,22 @@ pub struct Config {
     pub prestart_kind: PrestartKind,
     /// Visits after which a browser is replaced, 1 or more.
     pub max_visits: u32,
+    /// Age after which a browser is replaced, between visits; 0s: none.
+    #[serde(with = "sonde_runtime::config::duration")]
+    pub max_age: Duration,
+    /// Memory of a browser's processes (PSS) above which it is replaced, between visits; 0B: none.
+    #[serde(with = "sonde_runtime::config::size")]
+    pub memory_limit: u64,
+    /// Memory above which the running visit is ended with the browser; 0B: none.
+    #[serde(with = "sonde_runtime::config::size")]
+    pub memory_hard_limit: u64,
+    /// How often the memory is looked at, 100ms or more.
+    #[serde(with = "sonde_runtime::config::duration")]
+    pub memory_every: Duration,
+    /// Whether each slot holds a second browser ready: one that dies or is recycled is replaced at once. It costs some
+    /// 200 MB of memory a slot for Chromium, 500 MB for Firefox. Visits that need a process each have the next one
+    /// started meanwhile without it, too.
+    pub spare: bool,
     /// Time for the start of a browser.
     #[serde(with = "sonde_runtime::config::duration")]
     pub launch_timeout: Duration,
@@ -114,11 +135,17 @@ impl Default for Config {
             firefox_executable: None,
             geckodriver: None,
             no_sandbox: false,
+            trusted_certificates: Vec::new(),
             extension_dir: None,
             run_dir: None,
             prestart: Prestart::Instrumented,
             prestart_kind: PrestartKind::Chromium,
             max_visits: 500,
+            max_age: Duration::from_secs(6 * 3600),
+            memory_limit: 3 << 30,
+            memory_hard_limit: 6 << 30,
+            memory_every: Duration::from_secs(5),
+            spare: false,
             launch_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(30),
             chromium_capture: ChromiumCapture::Wrapped,
@@ -139,6 +166,19 @@ pub enum StartError {
 }
 
 impl Config {
+    /// When browsers that work are replaced.
+    pub(crate) fn wear(&self) -> Wear {
+        Wear {
+            max_visits: self.max_visits,
+            max_age: self.max_age,
+            memory: Memory {
+                soft: self.memory_limit,
+                hard: self.memory_hard_limit,
+                every: self.memory_every,
+            },
+        }
+    }
+
     /// What serde cannot see.
     ///
     /// # Errors
@@ -150,6 +190,12 @@ impl Config {
         }
         if self.max_visits == 0 {
             return wrong("max_visits", "must be 1 or more");
+        }
+        if self.memory_every < Duration::from_millis(100) {
+            return wrong("memory_every", "must be 100ms or more: looking costs time of the kernel");
+        }
+        if self.memory_hard_limit > 0 && self.memory_hard_limit < self.memory_limit {
+            return wrong("memory_hard_limit", "must not be less than memory_limit (0B: none)");
         }
         if rustix::process::geteuid().is_root() && !self.no_sandbox {
             return wrong(

@@ -11,7 +11,8 @@
 mod attempt;
 mod config;
 pub mod engine;
-pub mod process;
+pub mod hooks;
+pub use sonde_runtime::process;
 pub mod relay;
 mod service;
 mod slot;
@@ -108,7 +109,8 @@ impl Browsers {
                 fences: fences.clone(),
                 spec: LaunchSpec::new(&prestarted, extension.clone()),
                 prestart: config.prestart != Prestart::Off,
-                max_visits: config.max_visits,
+                wear: config.wear(),
+                spare: config.spare,
                 turns: turns.clone(),
                 tasks: tasks.clone(),
             })

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 const PAGE: &str = r#"<!doctype html><link rel=icon href="data:,"><script async src="/wait.js"></script><script>
 const said = {}, kept = [];
 // Firefox may collect a worker that nothing refers to before it asks for its script.
-const worker = (...how) => kept[kept.push(new Worker(...how)) - 1];
+const keep = (made) => kept[kept.push(made) - 1], worker = (...how) => keep(new Worker(...how));
 const names = ["dedicated", "module", "strict", "moved", "closing", "attack", "shared", "service", "stopped"];
 const from = (name) => ({ data }) => {
   said[name] = data;
@@ -32,7 +32,7 @@ for (const name of ["dedicated", "strict", "moved", "closing", "attack"]) worker
 worker("/module.js", { type: "module" }).onmessage = from("module");
 const stopped = new Worker("/stopped.js");
 stopped.onmessage = () => { stopped.terminate(); from("stopped")({ data: 1 }); };
-new SharedWorker("/shared.js").port.onmessage = from("shared");
+keep(new SharedWorker("/shared.js")).port.onmessage = from("shared");
 navigator.serviceWorker.onmessage = from("service");
 navigator.serviceWorker.register("/service.js").then(() => navigator.serviceWorker.ready)
   .then(({ active }) => active.postMessage("hello"));

@@ -8,12 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sonde_browser::{Browsers, Config, Prestart};
+use sonde_proto::BREAKER_FINGERPRINT;
 use sonde_proto::browser::v1::browser_service_client::BrowserServiceClient;
 use sonde_proto::browser::v1::{
     Attach, AttemptContext, BrowserEventKind, Cancel, GetInfoRequest, Open, Run, SessionRequest,
     SessionResponse, session_request::Message as Ask, session_response::Message as Told,
 };
-use sonde_proto::visit::v1::{AttemptResult, CommandSequence, FailureKind, Outcome, RetryAdvice};
+use sonde_proto::visit::v1::{
+    AttemptResult, BrowserKind, BrowserSpec, CommandSequence, FailureKind, Isolation, Outcome, RetryAdvice,
+};
 use support::{MemoryStorage, SOON, Script, ScriptedEngine, until};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -283,6 +286,96 @@ async fn launch_failures_are_told_and_tried_again() {
     session.event(BrowserEventKind::LaunchFailed).await;
     session.event(BrowserEventKind::LaunchFailed).await;
     session.event(BrowserEventKind::Started).await;
+    assert_eq!(session.ended().await.outcome(), Outcome::Ok);
+}
+
+/// M33: attempts are given back at once, with a failure that says so; the slot says for how long.
+#[tokio::test]
+async fn a_crash_loop_of_launches_opens_the_breaker_and_gives_leases_back() {
+    let script = Script::default();
+    script.failures.store(1000, Ordering::SeqCst);
+    let rig = Rig::with(script, Config::default()).await;
+    let mut session = rig.session().await;
+    session.ask(Ask::Run(run(1, "ok"))).await;
+    let opened = |m: &Told| matches!(m, Told::BrowserEvent(e) if e.kind() == BrowserEventKind::BreakerOpened);
+    let Told::BrowserEvent(event) = session.told(opened).await else { unreachable!() };
+    assert_eq!(rig.script.launches.load(Ordering::SeqCst), 5, "the fifth failure opens it");
+    assert_eq!(event.browser(), BrowserKind::Chromium);
+    let rest = event.retry_after.unwrap();
+    assert!((14..=30).contains(&rest.seconds), "{rest:?}");
+    let refused = |result: AttemptResult| {
+        let failure = result.failure.unwrap();
+        assert_eq!(
+            (failure.kind(), failure.retry()),
+            (FailureKind::Browser, RetryAdvice::Same),
+            "{failure:?}"
+        );
+        assert_eq!(failure.fingerprint, BREAKER_FINGERPRINT);
+        assert!(failure.message.contains("out of luck"), "{failure:?}");
+        assert!(failure.retry_after.is_some());
+    };
+    refused(session.ended().await);
+    // The next does not wait for a browser either, and no launch is tried for it.
+    let began = tokio::time::Instant::now();
+    session.ask(Ask::Run(run(2, "ok"))).await;
+    refused(session.ended().await);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(rig.script.launches.load(Ordering::SeqCst), 5);
+}
+
+/// P12: the next visit gets it without a launch.
+#[tokio::test]
+async fn a_spare_takes_over_when_the_browser_dies() {
+    let rig = Rig::with(Script::default(), Config { spare: true, ..Config::default() }).await;
+    let mut session = rig.session().await;
+    session.ask(Ask::Run(run(1, "ok"))).await;
+    session.ended().await;
+    until("the spare", &rig.script.changes(), || rig.script.launches.load(Ordering::SeqCst) == 2).await;
+    session.ask(Ask::Run(run(2, "crash"))).await;
+    assert_eq!(session.ended().await.outcome(), Outcome::Crashed);
+    let taken =
+        |m: &Told| matches!(m, Told::BrowserEvent(e) if e.pid == 2 && e.detail.contains("held ready"));
+    if !session.seen.iter().any(taken) {
+        session.told(taken).await;
+    }
+    session.ask(Ask::Run(run(3, "ok"))).await;
+    assert_eq!(session.ended().await.outcome(), Outcome::Ok);
+    until("the next spare", &rig.script.changes(), || rig.script.launches.load(Ordering::SeqCst) == 3).await;
+    assert!(rig.browsers.close().await);
+    assert_eq!(rig.script.closed.load(Ordering::SeqCst), 3, "each is closed once, the spare too");
+}
+
+/// P12: with a process for each visit the next one starts while the present visit runs.
+#[tokio::test]
+async fn the_next_process_starts_while_the_visit_runs() {
+    let rig = Rig::start().await;
+    let mut session = rig.session().await;
+    let alone = Some(BrowserSpec { isolation: Isolation::Process.into(), ..BrowserSpec::default() });
+    session.ask(Ask::Run(Run { browser: alone.clone(), ..run(1, "hang") })).await;
+    session.running().await;
+    until("the next one", &rig.script.changes(), || rig.script.launches.load(Ordering::SeqCst) == 2).await;
+    session.ask(Ask::Cancel(Cancel { visit_id: 1, reason: String::new() })).await;
+    session.ended().await;
+    let second =
+        |m: &Told| matches!(m, Told::BrowserEvent(e) if e.kind() == BrowserEventKind::Started && e.pid == 2);
+    session.told(second).await;
+    session.ask(Ask::Run(Run { browser: alone, ..run(2, "ok") })).await;
+    assert_eq!(session.ended().await.outcome(), Outcome::Ok);
+    until("the first to be closed", &rig.script.changes(), || rig.script.closed.load(Ordering::SeqCst) > 0)
+        .await;
+}
+
+/// M34
+#[tokio::test]
+async fn an_old_browser_is_replaced_between_visits() {
+    let config = Config { max_age: Duration::from_millis(1), ..Config::default() };
+    let rig = Rig::with(Script::default(), config).await;
+    let mut session = rig.session().await;
+    session.ask(Ask::Run(run(1, "ok"))).await;
+    assert_eq!(session.ended().await.outcome(), Outcome::Ok, "the visit is not cut");
+    let why = |m: &Told| matches!(m, Told::BrowserEvent(e) if e.kind() == BrowserEventKind::Closed && e.detail.contains("max_age"));
+    session.told(why).await;
+    session.ask(Ask::Run(run(2, "ok"))).await;
     assert_eq!(session.ended().await.outcome(), Outcome::Ok);
 }
 

@@ -4,7 +4,9 @@ mod scripted;
 
 use std::{collections::HashSet, time::Duration};
 
-use scripted::{World, add, assert_one_outcome_each, crawl, create, soon, until, watch_to_end};
+use scripted::{
+    ScriptedBrowsers, World, add, assert_one_outcome_each, crawl, create, soon, until, watch_to_end,
+};
 use sonde_proto::{
     coordinator::v1::{
         AddVisitsRequest, CancelCrawlRequest, CrawlSpec, CrawlState, CreateCrawlRequest, GetVisitRequest,
@@ -100,6 +102,33 @@ async fn own_faults_in_a_row_pause_the_crawl() {
         }
     }
     assert_one_outcome_each(&world, &mut c.client, &made.crawl_id, 20).await;
+}
+
+/// M33, M41: a slot that cannot start browsers is leased to nobody until it tries again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_whose_breaker_is_open_rests() {
+    let world = World::new(1).await;
+    let mut c = world.start().await;
+    let mut spec = quick();
+    spec.retry.as_mut().unwrap().max_retries = Some(1);
+    let made = create(&mut c.client, "a", spec).await;
+    let list = ["broken.a.org", "ok.b.org", "ok.c.org"].iter().map(|h| format!("https://{h}/")).collect();
+    add(&mut c.client, &made.crawl_id, list, true).await;
+    assert_one_outcome_each(&world, &mut c.client, &made.crawl_id, 3).await;
+    let ran = world.browsers.ran();
+    let broken = ran.iter().find(|r| r.url.contains("broken")).unwrap();
+    let told = broken.ended.unwrap();
+    let later: Vec<_> = ran.iter().filter(|r| r.began > broken.began).collect();
+    assert!(later.iter().any(|r| r.url.contains("broken") && r.attempt == 2), "{ran:?}");
+    for run in later {
+        assert!(
+            run.began - told >= ScriptedBrowsers::REST.mul_f64(0.9),
+            "{run:?} began {:?} after",
+            run.began - told
+        );
+    }
+    let ended = crawl(&mut c.client, &made.crawl_id).await;
+    assert_eq!(ended.counts.unwrap().outcomes["ok"], 3);
 }
 
 /// M46

@@ -71,7 +71,7 @@ impl DocSite {
             .layer(middleware::from_fn_with_state(Arc::clone(&log), observe))
             .with_state(Arc::new(options.directory));
         let bind_error = |source| SiteError::Bind { port: options.port, source };
-        let server = Server::start(listener, router, &log).map_err(bind_error)?;
+        let server = Server::start(listener, router, &log, None).map_err(bind_error)?;
         Ok(Self { server, log, pages, hosts: options.hosts.max(1) })
     }
 

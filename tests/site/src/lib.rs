@@ -35,11 +35,13 @@ mod server;
 mod site;
 mod tap;
 mod template;
+mod tls;
 mod truth;
 
 pub use doc::{DocOptions, DocSite};
 pub use log::{Hit, LogOptions, RequestBody, ResponseBody, sha256_hex};
 pub use pages::{GROUPS, Group, Page, page, pages, tour};
 pub use server::SiteError;
-pub use site::{CDN, Site, SiteOptions, THIRD, TRACKER};
+pub use site::{CDN, HSTS, Site, SiteOptions, THIRD, TRACKER};
+pub use tls::{TlsError, authority_pem};
 pub use truth::{Truth, TruthCookie, TruthFailure, TruthFrame, TruthNavigation, TruthScript, TruthStack};

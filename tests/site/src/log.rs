@@ -64,7 +64,7 @@ pub struct Hit {
     pub method: String,
     /// Path and query as received.
     pub path: String,
-    /// `http://host:port/path?query`.
+    /// `http://host:port/path?query`, or `https://`.
     pub url: String,
     /// The `v` parameter of the query, or else of the Referer.
     pub token: Option<String>,

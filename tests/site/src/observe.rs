@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::log::{BODY_CAP, Hit, Log, RequestBody, ResponseBody, hex, now_us, sha256_hex};
+use crate::server::Scheme;
 use crate::tap::{AnswerTap, HeadTap, parse_head};
 
 /// Set by a handler whose body is encoded: the log then holds the decoded one.
@@ -31,19 +32,21 @@ pub(crate) struct Seen {
     pub token: Option<String>,
     /// Host name and port as in the Host header.
     pub authority: String,
+    pub scheme: Scheme,
 }
 
 pub(crate) async fn observe(
     State(log): State<Arc<Log>>,
     Extension(tap): Extension<HeadTap>,
     Extension(answers): Extension<AnswerTap>,
+    Extension(scheme): Extension<Scheme>,
     request: Request,
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let hit = hit_of(&parts, &tap);
+    let hit = hit_of(&parts, &tap, scheme);
     let (url, path) = (hit.url.clone(), hit.path.clone());
-    let seen = Seen { token: hit.token.clone(), authority: authority(&parts.headers).to_owned() };
+    let seen = Seen { token: hit.token.clone(), authority: authority(&parts.headers).to_owned(), scheme };
     let ordinal = log.open(hit);
     answers.expect(ordinal);
     let work = Work { log: Arc::clone(&log), ordinal };
@@ -61,7 +64,7 @@ fn authority(headers: &HeaderMap) -> &str {
     headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("")
 }
 
-fn hit_of(parts: &request::Parts, tap: &HeadTap) -> Hit {
+fn hit_of(parts: &request::Parts, tap: &HeadTap, scheme: Scheme) -> Hit {
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
     let authority = authority(&parts.headers);
     let raw = tap.take().as_deref().and_then(parse_head);
@@ -77,7 +80,7 @@ fn hit_of(parts: &request::Parts, tap: &HeadTap) -> Hit {
         time_us: now_us(),
         host: authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_owned(),
         method: parts.method.to_string(),
-        url: format!("http://{authority}{path}"),
+        url: format!("{}://{authority}{path}", scheme.name()),
         token: query_value(parts.uri.query().unwrap_or(""), "v")
             .or_else(|| query_value(referer?.query()?, "v")),
         path,

@@ -10,12 +10,14 @@ use axum::extract::Extension;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::log::Log;
-use crate::tap::{AnswerTap, Hangup, HeadTap, Tapped};
+use crate::tap::{AnswerTap, Carrier, Hangup, HeadTap, Tapped};
+use crate::tls::TlsError;
 
 /// What can go wrong with a site.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,8 @@ pub enum SiteError {
     Read { path: String, source: io::Error },
     #[error("cannot write the access log {path}: {source}")]
     AccessLog { path: String, source: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("{path} holds no .html file; give a directory of HTML pages")]
     NoPages { path: String },
     #[error("waited {waited:?} for {what}; hits so far: {hits}")]
@@ -36,6 +40,22 @@ pub enum SiteError {
 
 /// How long [`Server::stop`] waits for connections, which are all cancelled at once.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Whether a connection is encrypted; each request carries it as an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
 
 /// A running listener. Dropping it ends every connection; `stop` also waits for them.
 pub(crate) struct Server {
@@ -52,11 +72,16 @@ impl Server {
     }
 
     /// Serves `router` on `listener`; each request carries the taps of its connection as extensions.
-    pub fn start(listener: TcpListener, router: Router, log: &Arc<Log>) -> io::Result<Self> {
+    pub fn start(
+        listener: TcpListener,
+        router: Router,
+        log: &Arc<Log>,
+        tls: Option<TlsAcceptor>,
+    ) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let cancel = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let accept = accept_loop(listener, router, Arc::clone(log), cancel.clone(), tasks.clone());
+        let accept = accept_loop(listener, router, Arc::clone(log), tls, cancel.clone(), tasks.clone());
         tasks.spawn(accept);
         Ok(Self { addr, cancel, tasks })
     }
@@ -84,9 +109,11 @@ async fn accept_loop(
     listener: TcpListener,
     router: Router,
     log: Arc<Log>,
+    tls: Option<TlsAcceptor>,
     cancel: CancellationToken,
     tasks: TaskTracker,
 ) {
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
     loop {
         let accepted = tokio::select! {
             () = cancel.cancelled() => return,
@@ -105,11 +132,17 @@ async fn accept_loop(
             tracing::debug!(%error, "a connection ended before it began");
             continue;
         }
-        let (router, cancel, log) = (router.clone(), cancel.clone(), Arc::clone(&log));
+        let (router, cancel, log, tls) = (router.clone(), cancel.clone(), Arc::clone(&log), tls.clone());
         tasks.spawn(async move {
+            let carrier = tokio::select! {
+                () = cancel.cancelled() => return,
+                carrier = carrier(stream, tls) => carrier,
+            };
+            let Some(stream) = carrier else { return };
             let (tap, hangup) = (HeadTap::default(), Hangup::default());
             let answers = AnswerTap::new(Arc::clone(&log));
             let layered = router
+                .layer(Extension(scheme))
                 .layer(Extension(tap.clone()))
                 .layer(Extension(answers.clone()))
                 .layer(Extension(hangup.clone()));
@@ -126,5 +159,17 @@ async fn accept_loop(
             }
             log.touch();
         });
+    }
+}
+
+/// `None`: the client would not have the certificate, as some are made for.
+async fn carrier(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Carrier> {
+    let Some(tls) = tls else { return Some(Carrier::Plain(stream)) };
+    match tls.accept(stream).await {
+        Ok(stream) => Some(Carrier::Tls(Box::new(stream))),
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
     }
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::log::{Hit, Log, LogOptions};
 use crate::routes;
-use crate::server::{Server, SiteError};
+use crate::server::{Scheme, Server, SiteError};
+use crate::tls;
 use crate::truth::{Truth, Truths};
 
 /// The host that plays an unrelated third party.
@@ -18,6 +19,9 @@ pub const THIRD: &str = "third.localhost";
 pub const TRACKER: &str = "tracker.localhost";
 /// The host that plays a content network.
 pub const CDN: &str = "cdn.localhost";
+
+/// A host of a name that no browser takes for this machine by itself: visits need a rule for it.
+pub const HSTS: &str = "hsts.test";
 
 /// How to start a [`Site`].
 #[derive(Clone, Debug)]
@@ -40,6 +44,7 @@ pub(crate) struct Shared {
     pub log: Arc<Log>,
     pub truths: Truths,
     pub port: u16,
+    pub tls_port: u16,
     pub refused_port: u16,
     pub sites: usize,
     pub cancel: tokio_util::sync::CancellationToken,
@@ -47,6 +52,7 @@ pub(crate) struct Shared {
 
 struct Running {
     server: Server,
+    tls_server: Server,
     shared: Arc<Shared>,
     /// Bound and never listening: connections to it are refused, and nobody else can take it meanwhile.
     _refused: TcpSocket,
@@ -70,6 +76,8 @@ impl Site {
         let bind_error = |port| move |source| SiteError::Bind { port, source };
         let listener = Server::bind(options.port).await?;
         let port = listener.local_addr().map_err(bind_error(options.port))?.port();
+        let tls_listener = Server::bind(0).await?;
+        let tls_port = tls_listener.local_addr().map_err(bind_error(0))?.port();
         let refused = TcpSocket::new_v4().map_err(bind_error(0))?;
         refused.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map_err(bind_error(0))?;
         let refused_port = refused.local_addr().map_err(bind_error(0))?.port();
@@ -77,16 +85,19 @@ impl Site {
             log: Arc::new(Log::new(options.log, None)),
             truths: Truths::default(),
             port,
+            tls_port,
             refused_port,
             sites: options.sites.max(2),
             cancel: tokio_util::sync::CancellationToken::new(),
         });
         let router = routes::router(&shared);
-        let server = Server::start(listener, router, &shared.log).map_err(bind_error(port))?;
-        Ok(Self { running: Arc::new(Running { server, shared, _refused: refused }) })
+        let tls_server = Server::start(tls_listener, router.clone(), &shared.log, Some(tls::acceptor()?))
+            .map_err(bind_error(tls_port))?;
+        let server = Server::start(listener, router, &shared.log, None).map_err(bind_error(port))?;
+        Ok(Self { running: Arc::new(Running { server, tls_server, shared, _refused: refused }) })
     }
 
-    /// The port of every host.
+    /// The port of every host, without TLS.
     pub fn port(&self) -> u16 {
         self.running.server.addr.port()
     }
@@ -98,7 +109,12 @@ impl Site {
 
     /// `http://host:port/path`; `path` begins with a slash.
     pub fn url(&self, host: &str, path: &str) -> String {
-        format!("http://{host}:{}{path}", self.port())
+        format!("{}{path}", self.running.shared.origin(Scheme::Http, host))
+    }
+
+    /// `https://host:port/path`; `path` begins with a slash. Who visits it has to trust [`tls::authority_pem`].
+    pub fn secure_url(&self, host: &str, path: &str) -> String {
+        format!("{}{path}", self.running.shared.origin(Scheme::Https, host))
     }
 
     /// Every host name served.
@@ -173,6 +189,7 @@ impl Site {
     /// Ends every connection, the hanging ones too, and waits for them. The log stays readable.
     pub async fn stop(&self) -> Result<(), SiteError> {
         self.running.shared.cancel.cancel();
+        self.running.tls_server.stop().await?;
         self.running.server.stop().await
     }
 
@@ -183,9 +200,21 @@ impl Site {
 }
 
 impl Shared {
+    pub fn port(&self, scheme: Scheme) -> u16 {
+        match scheme {
+            Scheme::Http => self.port,
+            Scheme::Https => self.tls_port,
+        }
+    }
+
+    /// As `http://site-0.localhost:8080`.
+    pub fn origin(&self, scheme: Scheme, host: &str) -> String {
+        format!("{}://{host}:{}", scheme.name(), self.port(scheme))
+    }
+
     pub fn hosts(&self) -> Vec<String> {
         let mut hosts: Vec<String> = (0..self.sites).map(|n| format!("site-{n}.localhost")).collect();
-        hosts.extend([THIRD, TRACKER, CDN, "127.0.0.1"].map(str::to_owned));
+        hosts.extend([THIRD, TRACKER, CDN, HSTS, "127.0.0.1"].map(str::to_owned));
         hosts
     }
 }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
@@ -128,9 +129,34 @@ impl Hangup {
     }
 }
 
+/// What carries a connection.
+pub(crate) enum Carrier {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Carrier {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+/// Calls a method of the stream that it is.
+macro_rules! carried {
+    ($self:expr, $method:ident($($argument:expr),*)) => {
+        match &mut $self.stream {
+            Carrier::Plain(stream) => Pin::new(stream).$method($($argument),*),
+            Carrier::Tls(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
+}
+
 /// The tapped connection.
 pub(crate) struct Tapped {
-    pub stream: TcpStream,
+    pub stream: Carrier,
     pub tap: HeadTap,
     pub answers: AnswerTap,
     pub hangup: Hangup,
@@ -139,7 +165,7 @@ pub(crate) struct Tapped {
 impl Drop for Tapped {
     fn drop(&mut self) {
         if self.hangup.reset.load(Ordering::Relaxed)
-            && let Err(error) = self.stream.set_zero_linger()
+            && let Err(error) = self.stream.tcp().set_zero_linger()
         {
             tracing::warn!(%error, "a connection ends without the reset it should have");
         }
@@ -153,7 +179,7 @@ impl AsyncRead for Tapped {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let result = carried!(self, poll_read(cx, buf));
         if let Poll::Ready(Ok(())) = result {
             self.tap.feed(&buf.filled()[before..]);
         }
@@ -163,7 +189,7 @@ impl AsyncRead for Tapped {
 
 impl AsyncWrite for Tapped {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let result = carried!(self, poll_write(cx, buf));
         if let Poll::Ready(Ok(sent)) = &result {
             self.answers.feed(&buf[..*sent]);
         }
@@ -171,11 +197,11 @@ impl AsyncWrite for Tapped {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        carried!(self, poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        carried!(self, poll_shutdown(cx))
     }
 }
 

@@ -4,7 +4,7 @@
 mod drive;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +40,8 @@ pub async fn run(args: SelftestArgs) -> Result<u8, CliError> {
     let mut interrupted = false;
     for kind in kinds {
         let browser = BrowserArgs { kind, ..args.browser.clone() };
-        let settings = Settings::load(&out, &browser, &args.config)?;
+        let mut settings = Settings::load(&out, &browser, &args.config)?;
+        settings.browser.value.trusted_certificates.push(site_authority(&out)?);
         let slots = usize::try_from(settings.browser.value.slots).unwrap_or(1);
         let services = Embedded::start(settings, &args.config.log).await?;
         let corpus = Corpus { kind, pages: &pages, differences: &differences, slots, services: &services };
@@ -76,6 +77,17 @@ fn chosen(args: &SelftestArgs) -> Result<Vec<&'static Page>, CliError> {
         return Err(CliError::Input(text));
     }
     Ok(pages)
+}
+
+/// Writes down who vouches for the hosts of the site.
+fn site_authority(out: &Path) -> Result<PathBuf, CliError> {
+    let path = out.join("fixture-authority.pem");
+    let pem = sonde_site::authority_pem().map_err(|e| CliError::Service(e.to_string()))?;
+    let written = std::fs::create_dir_all(out).and_then(|()| std::fs::write(&path, pem));
+    written.map_err(|e| {
+        CliError::Service(format!("cannot write {}: {e}; free or name a directory", path.display()))
+    })?;
+    Ok(path)
 }
 
 fn remove(out: &PathBuf) {

@@ -1,5 +1,6 @@
 //! Failures: kind, advice, and a fingerprint that is the same for the same cause.
 
+use sonde_proto::BREAKER_FINGERPRINT;
 use sonde_proto::visit::v1::{Failure, FailureKind, Outcome, RetryAdvice};
 
 /// Prefix of Chromium's network error codes.
@@ -53,6 +54,23 @@ pub fn browser(what: &str, message: impl Into<String>) -> Failure {
 /// No browser came up.
 pub fn launch(message: impl Into<String>) -> Failure {
     failure(FailureKind::Browser, RetryAdvice::Same, "browser:launch".to_owned(), message.into())
+}
+
+/// No browser is started for a while, after too many that failed. `rest` is for how long, `why` what the last one died of.
+pub fn breaker(rest: std::time::Duration, why: &str) -> Failure {
+    let message = format!(
+        "too many browsers in a row failed to start; the slot tries again in {} s. The last failure: {why}",
+        rest.as_secs() + 1
+    );
+    let mut failure =
+        failure(FailureKind::Browser, RetryAdvice::Same, BREAKER_FINGERPRINT.to_owned(), message);
+    failure.retry_after = prost_types::Duration::try_from(rest).ok();
+    failure
+}
+
+/// The browser took more of the machine than it may. `what` names it without URLs or ids.
+pub fn resources(what: &str, message: impl Into<String>) -> Failure {
+    failure(FailureKind::Resources, RetryAdvice::FreshBrowser, format!("resources:{what}"), message.into())
 }
 
 /// An instrument was not ready, or lost records.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{Command, VisitLimits};
 
 /// Longest body that is saved whole, by default.
@@ -12,22 +11,6 @@ const DEFAULT_LINKS: u32 = 2;
 /// A contract's duration, or `default` where it is unset or senseless.
 pub fn or(value: Option<prost_types::Duration>, default: Duration) -> Duration {
     value.and_then(|d| Duration::try_from(d).ok()).unwrap_or(default)
-}
-
-/// Time of a command: its own timeout, or the default of its kind plus the stays it asks for.
-pub fn command_time(command: &Command) -> Duration {
-    let seconds = Duration::from_secs;
-    let default = match &command.step {
-        Some(Step::Get(get)) => seconds(60) + or(get.dwell, Duration::ZERO),
-        Some(Step::Browse(browse)) => {
-            let links = links(browse.num_links);
-            seconds(60) + seconds(30) * links + or(browse.dwell, Duration::ZERO) * (links + 1)
-        }
-        // Its timeout is not settable.
-        Some(Step::Sleep(sleep)) => return or(sleep.duration, Duration::ZERO) + seconds(5),
-        Some(Step::Screenshot(_) | Step::DumpPageSource(_)) | None => seconds(30),
-    };
-    or(command.timeout, default)
 }
 
 /// Links that a browse follows.
@@ -49,7 +32,7 @@ impl Times {
         let prepare = or(limits.prepare, Duration::from_secs(30));
         let seal = or(limits.seal, Duration::from_secs(120));
         let sum =
-            prepare + seal + commands.iter().map(command_time).sum::<Duration>() + Duration::from_secs(10);
+            prepare + seal + commands.iter().map(Command::time).sum::<Duration>() + Duration::from_secs(10);
         let asked = limits.total.and_then(|d| Duration::try_from(d).ok());
         Self { prepare, seal, total: asked.or((!interactive).then_some(sum)) }
     }

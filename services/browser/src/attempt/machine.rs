@@ -9,7 +9,7 @@ use sonde_proto::visit::v1::{
 use tokio::time::Instant;
 
 use super::fault;
-use super::limits::{Times, command_time};
+use super::limits::Times;
 use crate::engine::{CommandReport, Ending};
 
 /// A moment by both clocks: deadlines are monotonic, what people read is not.
@@ -40,8 +40,21 @@ pub enum Interrupt {
     BrowserGone(String),
     /// The engine did not come back long after its deadline.
     Hung,
+    /// The browser takes more memory than it may, with how much.
+    TooHeavy(String),
     /// Storage takes nothing of it any more.
     Refused(Failure),
+}
+
+impl Interrupt {
+    /// Why the browser can take no other visit, where that follows.
+    pub fn unfit(&self) -> Option<String> {
+        match self {
+            Self::BrowserGone(why) | Self::TooHeavy(why) => Some(why.clone()),
+            Self::Hung => Some("it did not come back after a command's deadline".to_owned()),
+            Self::Cancelled(_) | Self::LeaseExpired | Self::Refused(_) => None,
+        }
+    }
 }
 
 /// What happened.
@@ -241,7 +254,7 @@ impl Machine {
             self.phase.detail = "waiting for a step".to_owned();
             return Action::AwaitStep { deadline: self.give_up };
         };
-        let deadline = self.capped(now.at + command_time(&command));
+        let deadline = self.capped(now.at + command.time());
         self.command_began = now.at;
         self.enter(Stage::Command, command.name(), now, deadline);
         Action::Run { index: self.next as u32, command, deadline }
@@ -260,6 +273,7 @@ impl Machine {
             final_url: report.final_url,
             http_status: report.http_status,
             artifacts: report.artifacts,
+            value_json: report.value_json,
         });
         self.next += 1;
         let fine = match report.status {
@@ -293,6 +307,9 @@ impl Machine {
             Interrupt::Hung => {
                 (Outcome::Crashed, fault::browser("hung", "the browser did not come back after its deadline"))
             }
+            Interrupt::TooHeavy(how) => {
+                (Outcome::Error, fault::resources("memory", format!("the browser was ended: {how}")))
+            }
             Interrupt::Refused(failure) => (Outcome::Error, failure),
         };
         if self.stage == Stage::Command {
@@ -319,6 +336,7 @@ impl Machine {
             Interrupt::LeaseExpired => "lease_expired",
             Interrupt::BrowserGone(_) => "crashed",
             Interrupt::Hung => "hung",
+            Interrupt::TooHeavy(_) => "memory_limit",
             Interrupt::Refused(_) => "refused",
         };
         if self.incomplete.is_empty() {

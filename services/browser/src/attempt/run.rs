@@ -42,6 +42,8 @@ pub enum Supply {
     /// It is being started; with why the last try failed.
     Coming(Option<String>),
     Ready(Arc<dyn Browser>),
+    /// None is started any more for a while.
+    Refused(Failure),
 }
 
 /// How the slot steers an attempt.
@@ -175,8 +177,8 @@ impl Running {
         match self.teller.unless_interrupted(&mut self.control, &self.setup.uplink, last, running).await {
             Ok(report) => Event::CommandEnded(report),
             Err(why) => {
-                if matches!(why, Interrupt::Hung | Interrupt::BrowserGone(_)) {
-                    self.fate = Some(Fate::Replace(format!("{why:?}")));
+                if let Some(why) = why.unfit() {
+                    self.fate = Some(Fate::Replace(why));
                 }
                 Event::Interrupted(why)
             }
@@ -273,7 +275,8 @@ async fn supplied(
         loop {
             let supply = browser.borrow_and_update().clone();
             match supply {
-                Supply::Ready(browser) => return Some(browser),
+                Supply::Ready(browser) => return Some(Ok(browser)),
+                Supply::Refused(failure) => return Some(Err(failure)),
                 Supply::Coming(None) => progress.detail("waiting for a browser"),
                 Supply::Coming(Some(error)) => progress.detail(format!("waiting for a browser: {error}")),
             }
@@ -283,9 +286,11 @@ async fn supplied(
         }
     };
     let ready = timeout_at(deadline, waiting).await.ok().flatten();
-    ready.ok_or_else(|| match &*browser.borrow() {
-        Supply::Coming(Some(error)) => fault::launch(format!("no browser could be started: {error}")),
-        _ => fault::launch("no browser was ready in time"),
+    ready.unwrap_or_else(|| {
+        Err(match &*browser.borrow() {
+            Supply::Coming(Some(error)) => fault::launch(format!("no browser could be started: {error}")),
+            _ => fault::launch("no browser was ready in time"),
+        })
     })
 }
 

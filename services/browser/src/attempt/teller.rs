@@ -119,6 +119,7 @@ impl Teller {
             dtg: rfc3339_ms(self.began_us),
             command_index: result.index,
             phase,
+            value_json: (!result.value_json.is_empty()).then(|| result.value_json.clone()),
         };
         let mut rows = vec![record::Row::CommandHistory(row)];
         rows.extend(result.artifacts.iter().map(|a| {

@@ -98,13 +98,13 @@ fn secret() -> String {
 }
 
 impl Prepared {
-    /// `workers`: the extension hooks them. `testing` gives pages `window.instrumentJS`.
+    /// `requests`: the extension may watch and change them. `testing` gives pages `window.instrumentJS`.
     pub async fn new(
         source: &Path,
         run_dir: &Path,
         scripts: &Scripts,
         capture: Capture,
-        workers: bool,
+        requests: bool,
         testing: bool,
     ) -> Result<Self, ExtensionError> {
         let token = secret();
@@ -124,7 +124,7 @@ impl Prepared {
             network: scripts.network,
             javascript_settings: JsSettings::parse(&scripts.javascript_settings)?,
             javascript_limit: scripts.javascript_limit,
-            workers,
+            requests,
             testing,
         };
         let first_page = config.first_page();

@@ -10,6 +10,7 @@ mod installed;
 mod links;
 mod run_dir;
 mod screen;
+mod trust;
 mod webrequest;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 pub use installed::Installed;
 
 pub use self::screen::Display;
+use crate::process::ProcessInfo;
 use crate::uplink::{AttemptUplink, StreamClaim};
 
 /// What browsers tell pages of themselves, for provenance: what they are, and nothing made up (I8).
@@ -197,6 +199,10 @@ pub struct BrowserFacts {
 /// A running browser. Dropping the last handle kills its processes.
 pub trait Browser: Send + Sync {
     fn facts(&self) -> &BrowserFacts;
+    /// Its main processes: all that it takes of the machine is in their trees.
+    fn processes(&self) -> Vec<ProcessInfo> {
+        Vec::new()
+    }
     /// Resolves when the browser is gone, with one sentence of why.
     fn died(&self) -> BoxFuture<'static, String>;
     /// Prepares isolation and instruments: when it returns, all of them are ready and nothing was navigated.
@@ -251,6 +257,8 @@ pub struct CommandReport {
     /// 0 when none came.
     pub http_status: u32,
     pub artifacts: Vec<ArtifactRef>,
+    /// What it gave, as JSON; "" for nothing.
+    pub value_json: String,
     /// What the command drew itself, such as a seed: the command with those fields set.
     pub effective: Option<Command>,
 }

@@ -43,13 +43,13 @@ impl Capture {
         }
     }
 
-    /// Its manifest, out of that of the built extension.
-    fn manifest(self, path: &Path, built: Vec<u8>) -> Result<Vec<u8>, PrepareError> {
+    /// Its one content script; `None`: those of the built extension.
+    fn one_script(self) -> Option<&'static str> {
         match self {
-            Self::Wrapped => Ok(built),
-            Self::Exported => with_one_script(path, &built, "exported.js"),
+            Self::Wrapped => None,
+            Self::Exported => Some("exported.js"),
             // Tells where a tab is; of calls it knows nothing.
-            Self::Stealth => with_one_script(path, &built, "isolated.js"),
+            Self::Stealth => Some("isolated.js"),
         }
     }
 
@@ -82,8 +82,9 @@ pub struct ExtensionConfig {
     pub javascript_settings: JsSettings,
     /// Calls recorded of each symbol in each document; 0: all.
     pub javascript_limit: u32,
-    /// The extension hooks workers, too, where the browser lets it change their scripts (Firefox).
-    pub workers: bool,
+    /// The extension may watch and change requests, and so hooks workers, too (Firefox). In Chromium, where it uses none of
+    /// it, the permission alone would send each request through the browser process.
+    pub requests: bool,
     /// Gives pages `window.instrumentJS`.
     pub testing: bool,
 }
@@ -176,10 +177,10 @@ pub fn prepare_extension(
             fs::create_dir_all(parent).map_err(at("create", parent))?;
         }
         let written = match name.as_ref() {
-            MANIFEST => config.capture.manifest(&from, contents)?,
+            MANIFEST => manifest(&from, &contents, config)?,
             BACKGROUND => {
                 let prefix =
-                    if config.workers && config.javascript { Some(prefix(source, config)?) } else { None };
+                    if config.requests && config.javascript { Some(prefix(source, config)?) } else { None };
                 inlined(&from, contents, &background(config, prefix))?
             }
             name if INLINED.contains(&name) => inlined(&from, contents, &content(name, config))?,
@@ -253,18 +254,25 @@ struct Main<'a> {
     testing: bool,
 }
 
-/// The manifest, with this file as the one content script.
-fn with_one_script(path: &Path, manifest: &[u8], file: &str) -> Result<Vec<u8>, PrepareError> {
+/// The manifest, out of that of the built extension.
+fn manifest(path: &Path, built: &[u8], config: &ExtensionConfig) -> Result<Vec<u8>, PrepareError> {
     let foreign = |what| PrepareError::Foreign { path: path.to_path_buf(), what };
     let mut manifest: serde_json::Value =
-        serde_json::from_slice(manifest).map_err(|_| foreign("it is not JSON"))?;
-    let scripts = manifest["content_scripts"].as_array().cloned().unwrap_or_default();
-    let mut isolated = scripts
-        .into_iter()
-        .find(|script| script["world"] == "ISOLATED")
-        .ok_or_else(|| foreign("it has no content script in the isolated world"))?;
-    isolated["js"] = serde_json::json!([file]);
-    manifest["content_scripts"] = serde_json::json!([isolated]);
+        serde_json::from_slice(built).map_err(|_| foreign("it is not JSON"))?;
+    if let Some(file) = config.capture.one_script() {
+        let scripts = manifest["content_scripts"].as_array().cloned().unwrap_or_default();
+        let mut isolated = scripts
+            .into_iter()
+            .find(|script| script["world"] == "ISOLATED")
+            .ok_or_else(|| foreign("it has no content script in the isolated world"))?;
+        isolated["js"] = serde_json::json!([file]);
+        manifest["content_scripts"] = serde_json::json!([isolated]);
+    }
+    if !config.requests
+        && let Some(permissions) = manifest.get_mut("permissions").and_then(|p| p.as_array_mut())
+    {
+        permissions.retain(|p| !p.as_str().is_some_and(|p| p == "dns" || p.starts_with("webRequest")));
+    }
     Ok(serde_json::to_vec_pretty(&manifest).expect("a JSON value has a JSON form"))
 }
 

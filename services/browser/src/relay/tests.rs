@@ -65,7 +65,7 @@ fn config() -> ExtensionConfig {
         network: false,
         javascript_settings: JsSettings::parse(r#"[{"window.foo": ["bar"]}]"#).unwrap(),
         javascript_limit: 3,
-        workers: false,
+        requests: false,
         testing: false,
     }
 }
@@ -80,7 +80,10 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
         fs::write(source.join(name), "use(\"@@SONDE_CONFIG@@\");").unwrap();
     }
     let scripts = r#"[{"world":"MAIN","js":["main.js"]},{"world":"ISOLATED","js":["isolated.js"]}]"#;
-    let manifest = format!(r#"{{"version":"1.2","key":"AAAA","content_scripts":{scripts}}}"#);
+    let permissions = r#"["tabs","cookies","dns","webRequest","webRequestBlocking"]"#;
+    let manifest = format!(
+        r#"{{"version":"1.2","key":"AAAA","permissions":{permissions},"content_scripts":{scripts}}}"#
+    );
     fs::write(source.join("manifest.json"), &manifest).unwrap();
     let facts = prepare_extension(&source, &dir.path().join("a"), &config()).unwrap();
     let again =
@@ -94,11 +97,18 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     assert!(background.contains("t0k3n") && !background.contains("s3cr3t"), "{background}");
     assert!(!background.contains("foo"), "{background}");
     let settings = JsSettings::parse(r#"[{"window.foo": ["b\u00e4r"]}]"#).unwrap();
-    let hooking = ExtensionConfig { workers: true, javascript_settings: settings, ..config() };
+    let hooking = ExtensionConfig { requests: true, javascript_settings: settings, ..config() };
     prepare_extension(&source, &dir.path().join("hooking"), &hooking).unwrap();
     let background = fs::read_to_string(dir.path().join("hooking/background.js")).unwrap();
     assert!(background.contains(r"b\\\\u00e4r") && !background.contains("s3cr3t"), "{background}");
-    assert_eq!(fs::read_to_string(dir.path().join("a/manifest.json")).unwrap(), manifest);
+    let manifest_of = |copy: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(dir.path().join(copy).join("manifest.json")).unwrap()).unwrap()
+    };
+    let mut built: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest_of("hooking"), built);
+    // The permission alone would slow every request down in a browser where the extension watches none (P2).
+    built["permissions"] = serde_json::json!(["tabs", "cookies"]);
+    assert_eq!(manifest_of("a"), built);
     let of = |copy: &str| {
         let files = fs::read_dir(dir.path().join(copy)).unwrap();
         let mut names: Vec<_> = files.map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
@@ -111,9 +121,10 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
     assert_eq!(of("c"), ["background.js", "exported.js", "manifest.json"]);
     let hooks = fs::read_to_string(dir.path().join("c/exported.js")).unwrap();
     assert!(hooks.contains("s3cr3t") && !hooks.contains("t0k3n"), "{hooks}");
-    let told: serde_json::Value =
-        serde_json::from_slice(&fs::read(dir.path().join("c/manifest.json")).unwrap()).unwrap();
-    assert_eq!(told["content_scripts"], serde_json::json!([{"world": "ISOLATED", "js": ["exported.js"]}]));
+    assert_eq!(
+        manifest_of("c")["content_scripts"],
+        serde_json::json!([{"world": "ISOLATED", "js": ["exported.js"]}])
+    );
     let stealth = ExtensionConfig { capture: Capture::Stealth, ..config() };
     assert_eq!(prepare_extension(&source, &dir.path().join("d"), &stealth).unwrap(), facts, "one source");
     assert_eq!(of("d"), ["background.js", "isolated.js", "manifest.json"]);

@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::keeper::{Keeper, News, Want};
-use super::requests::{self, Checked, not_now};
+use super::keeper::{Keeper, News, Parts};
+use super::requests::{self, Checked, Want, not_now};
 use super::{Message, Options, Outbox};
 use crate::attempt::{self, Control, Input, Interrupt, Job, Report, Supply};
-use crate::engine::{Fate, LaunchSpec, Scripts, own_process};
+use crate::engine::Fate;
 
 /// Steps of a live driver that may wait.
 const INPUTS: usize = 64;
@@ -75,14 +75,15 @@ impl Actor {
     pub fn new(options: Options, shown: watch::Sender<Option<RunningAttempt>>) -> Self {
         let (news_to, news) = mpsc::channel(16);
         let (report_to, reports) = mpsc::channel(64);
-        let keeper = Keeper::new(
-            options.engine.clone(),
-            options.spec.clone(),
-            options.max_visits,
-            news_to,
-            options.turns.clone(),
-            options.tasks.clone(),
-        );
+        let parts = Parts {
+            engine: options.engine.clone(),
+            wear: options.wear,
+            spare: options.spare,
+            news: news_to,
+            turns: options.turns.clone(),
+            tasks: options.tasks.clone(),
+        };
+        let keeper = Keeper::new(parts, options.spec.clone());
         Self {
             options,
             keeper,
@@ -241,10 +242,7 @@ impl Actor {
     fn start(&mut self, checked: Checked) {
         let Checked { context, plan, site_url, browser, instruments, max_body_bytes, fresh_browser, lease } =
             checked;
-        let want = Want {
-            spec: LaunchSpec::new(&browser, Scripts::of_kind(browser.kind(), &instruments)),
-            fresh: fresh_browser || own_process(&browser),
-        };
+        let want = Want::of(&browser, &instruments, fresh_browser);
         let (supply, supplied) = watch::channel(Supply::Coming(None));
         let (interrupt, interrupted) = watch::channel(None);
         let (input, inputs) = mpsc::channel(INPUTS);
@@ -309,7 +307,7 @@ impl Actor {
                 running.supply.send_replace(Supply::Ready(browser));
             }
             None => {
-                running.supply.send_replace(Supply::Coming(self.keeper.last_error()));
+                running.supply.send_replace(self.keeper.absence());
             }
         }
     }
@@ -374,7 +372,16 @@ impl Actor {
         {
             self.interrupt(Interrupt::BrowserGone(why.clone()));
         }
+        if let News::Heavy { life, bytes } = &news
+            && self.running.as_ref().is_some_and(|r| r.life == Some(*life))
+            && let Some(why) = self.keeper.too_heavy(*life, *bytes)
+        {
+            self.interrupt(Interrupt::TooHeavy(why));
+        }
         self.keeper.on_news(news);
+        if self.running.is_none() && self.freeing.is_none() {
+            self.keeper.idle();
+        }
         self.provide();
     }
 
@@ -430,12 +437,13 @@ impl Actor {
         let Some((Some(life), want)) = freeing.or_else(|| panicked.map(|r| (r.life, r.want))) else {
             return self.show();
         };
+        let proved = fate == Some(Fate::Keep);
         let worn = match fate {
             Some(Fate::Replace(why)) => Some(why),
             Some(Fate::Keep) | None if want.fresh => Some("it was for one visit only".to_owned()),
             Some(Fate::Keep) | None => None,
         };
-        self.keeper.give_back(life, worn.as_deref());
+        self.keeper.give_back(life, worn.as_deref(), proved);
         self.show();
         self.provide();
     }

@@ -3,9 +3,12 @@
 //! The session may break: the attempt goes on until its lease ends, and another session takes it over.
 
 mod actor;
+mod breaker;
 mod fences;
 mod keeper;
+mod memory;
 mod requests;
+mod spare;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +19,8 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 pub use fences::Fences;
+pub use keeper::Wear;
+pub use memory::Memory;
 
 use crate::engine::{Engine, LaunchSpec};
 use crate::uplink::Uplink;
@@ -32,8 +37,10 @@ pub struct Options {
     pub spec: LaunchSpec,
     /// Whether that happens as soon as the slot is opened.
     pub prestart: bool,
-    /// Visits after which a browser is replaced.
-    pub max_visits: u32,
+    /// When a browser that works is replaced.
+    pub wear: Wear,
+    /// Whether a second browser is held ready beside the one in use.
+    pub spare: bool,
     /// One for each browser that may start at the same time, over all slots.
     pub turns: Arc<Semaphore>,
     /// For what is to be awaited when the service closes.

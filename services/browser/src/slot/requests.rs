@@ -7,6 +7,7 @@ use sonde_proto::visit::v1::{
 use sonde_proto::{Fence, FieldErrors, VisitId, validate_commands, validate_sequence, validate_setup};
 
 use crate::attempt::{MAX_BODY_BYTES, Plan, fault};
+use crate::engine::{LaunchSpec, Scripts, own_process};
 
 /// A Run whose fields are there and right.
 pub(super) struct Checked {
@@ -18,6 +19,24 @@ pub(super) struct Checked {
     pub max_body_bytes: u64,
     pub fresh_browser: bool,
     pub lease: std::time::Duration,
+}
+
+/// The browser that a visit needs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Want {
+    pub spec: LaunchSpec,
+    /// No visit may have been on it before.
+    pub fresh: bool,
+    /// No visit may be on it after, either: the next browser is started meanwhile.
+    pub alone: bool,
+}
+
+impl Want {
+    pub fn of(browser: &BrowserSpec, instruments: &Instruments, fresh: bool) -> Self {
+        let alone = own_process(browser);
+        let spec = LaunchSpec::new(browser, Scripts::of_kind(browser.kind(), instruments));
+        Self { spec, fresh: fresh || alone, alone }
+    }
 }
 
 pub(super) fn check(run: Run) -> Result<Checked, Failure> {

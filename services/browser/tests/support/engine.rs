@@ -24,6 +24,18 @@ pub struct Script {
     pub closed: AtomicU32,
     pub disposed: AtomicU32,
     pub recorded: AtomicU32,
+    changed: watch::Sender<u64>,
+}
+
+impl Script {
+    /// Tells of launches and closes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changed.send_modify(|n| *n += 1);
+    }
 }
 
 pub struct ScriptedEngine(pub Arc<Script>);
@@ -32,6 +44,7 @@ impl Engine for ScriptedEngine {
     fn launch(self: Arc<Self>, _: LaunchSpec) -> BoxFuture<'static, Result<Arc<dyn Browser>, LaunchFailure>> {
         let pid = self.0.launches.fetch_add(1, Ordering::SeqCst) + 1;
         let script = self.0.clone();
+        script.changed();
         Box::pin(async move {
             if pid <= script.failures.load(Ordering::SeqCst) {
                 return Err(LaunchFailure { message: "out of luck".into() });
@@ -74,6 +87,7 @@ impl Browser for ScriptedBrowser {
     fn close(self: Arc<Self>, _: Duration) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             self.script.closed.fetch_add(1, Ordering::SeqCst);
+            self.script.changed();
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     fleet::{Assigned, SlotCommand},
     ledger,
     store::{CrawlKey, CrawlKind, CrawlRow},
-    time::timestamp,
+    time::{span, timestamp},
     visit::{Event, Step, apply},
 };
 
@@ -123,6 +123,7 @@ impl Engine {
                     last_crawl: None,
                     last_error: String::new(),
                     started: row.started,
+                    resting: Vec::new(),
                 };
                 self.slots.insert(slot.browser_id, slot);
                 self.slot_changed(row.browser_id);
@@ -136,6 +137,9 @@ impl Engine {
             }
             Msg::SlotUp { browser_id, instance_id } => {
                 if let Some(slot) = self.slots.get_mut(&browser_id) {
+                    if slot.instance_id.as_ref() != Some(&instance_id) {
+                        slot.resting.clear();
+                    }
                     slot.instance_id = Some(instance_id);
                     slot.last_error.clear();
                 }
@@ -157,6 +161,7 @@ impl Engine {
         match event.kind() {
             BrowserEventKind::Started => {
                 slot.last_error.clear();
+                slot.resting.retain(|(kind, _)| *kind != event.browser());
                 slot.started = Some(event.clone());
                 let version = ledger::product(&event);
                 self.write_task(plan, &version);
@@ -164,6 +169,11 @@ impl Engine {
             }
             BrowserEventKind::Crashed | BrowserEventKind::LaunchFailed => {
                 slot.last_error = format!("{}: {}", event.kind().word(), event.detail);
+            }
+            BrowserEventKind::BreakerOpened => {
+                slot.last_error = format!("{}: {}", event.kind().word(), event.detail);
+                let until = Mono::now() + event.retry_after.as_ref().map_or(Duration::ZERO, span);
+                slot.rest(event.browser(), until);
             }
             BrowserEventKind::Closed | BrowserEventKind::Unspecified => {}
         }
@@ -232,8 +242,9 @@ impl Engine {
             Step::End { failure, .. } => failure.as_ref(),
             Step::Run => None,
         };
-        let own_fault =
-            failure.is_some_and(|f| matches!(f.kind(), FailureKind::Browser | FailureKind::Instrument));
+        let own_fault = failure.is_some_and(|f| {
+            matches!(f.kind(), FailureKind::Browser | FailureKind::Instrument | FailureKind::Resources)
+        });
         let phase = self.deps.live.take_phase(running.visit_id).map(|phase| phase.line());
         plan.ends.push(AttemptEnd {
             crawl: running.crawl,

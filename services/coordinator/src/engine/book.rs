@@ -6,6 +6,7 @@ use sonde_proto::{
     coordinator::v1::{BrowserSlot, CrawlSpec, SlotState},
     visit::v1::{BrowserKind, Outcome},
 };
+use sonde_runtime::clock::Mono;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -69,11 +70,30 @@ pub(super) struct Slot {
     pub last_error: String,
     /// What its browser said of itself when it started last.
     pub started: Option<BrowserEvent>,
+    /// Kinds of browsers that it does not start for a while: too many failed.
+    pub resting: Vec<(BrowserKind, Mono)>,
 }
 
 impl Slot {
-    pub fn is_free(&self) -> bool {
-        self.instance_id.is_some() && self.attempt.is_none() && !self.kinds.is_empty()
+    pub fn is_free(&self, now: Mono) -> bool {
+        self.instance_id.is_some() && self.attempt.is_none() && !self.ready_kinds(now).is_empty()
+    }
+
+    /// What it can run now.
+    pub fn ready_kinds(&self, now: Mono) -> Vec<BrowserKind> {
+        let rests = |kind: &BrowserKind| self.resting.iter().any(|(k, until)| k == kind && *until > now);
+        self.kinds.iter().filter(|kind| !rests(kind)).copied().collect()
+    }
+
+    /// When it can run more kinds than now.
+    pub fn rested_at(&self, now: Mono) -> Option<Mono> {
+        self.resting.iter().map(|(_, until)| *until).filter(|until| *until > now).min()
+    }
+
+    /// It starts no browser of this kind before.
+    pub fn rest(&mut self, kind: BrowserKind, until: Mono) {
+        self.resting.retain(|(k, _)| *k != kind);
+        self.resting.push((kind, until));
     }
 
     pub fn shown(&self, attempt: Option<&Running>) -> BrowserSlot {

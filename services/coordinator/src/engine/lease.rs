@@ -44,7 +44,7 @@ pub(super) struct Leased {
 
 impl Engine {
     /// Adds what may be leased to the plan, if anything may.
-    pub(super) fn ask_for_leases(&self, plan: &mut Plan) {
+    pub(super) fn ask_for_leases(&mut self, plan: &mut Plan) {
         if !self.storage_ok || self.draining.is_some() || self.outbox_full {
             return;
         }
@@ -77,7 +77,12 @@ impl Engine {
             })
             .collect();
         crawls.retain(CrawlLoad::has_room);
-        let free: Vec<_> = self.slots.values().filter(|slot| slot.is_free()).collect();
+        let now = Mono::now();
+        let rested = self.slots.values().filter_map(|slot| slot.rested_at(now)).min();
+        if let Some(at) = rested {
+            self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+        }
+        let free: Vec<_> = self.slots.values().filter(|slot| slot.is_free(now)).collect();
         if crawls.is_empty() || free.is_empty() {
             return;
         }
@@ -85,7 +90,7 @@ impl Engine {
         crawls.truncate(CRAWLS);
         let slots = free.iter().map(|slot| FreeSlot {
             browser_id: slot.browser_id,
-            kinds: slot.kinds.clone(),
+            kinds: slot.ready_kinds(now),
             last_crawl: slot.last_crawl,
         });
         let places =
@@ -95,7 +100,7 @@ impl Engine {
             places: places.collect(),
             crawls,
             sites: self.sites.clone(),
-            now: Mono::now(),
+            now,
         });
     }
 }

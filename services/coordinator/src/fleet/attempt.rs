@@ -4,7 +4,7 @@ use std::time::Duration;
 use sonde_proto::{
     browser::v1::{AttemptContext, Run},
     coordinator::v1::CrawlSpec,
-    visit::v1::{Command, CommandSequence, command::Step},
+    visit::v1::{Command, CommandSequence},
 };
 use sonde_runtime::clock::Mono;
 use tokio::sync::mpsc;
@@ -126,17 +126,6 @@ fn budget(spec: &CrawlSpec, commands: &[Command]) -> Duration {
         value.as_ref().map_or(Duration::from_secs(default), span)
     };
     let sum =
-        or(limits.prepare, 30) + or(limits.seal, 30) + commands.iter().map(command_time).sum::<Duration>();
+        or(limits.prepare, 30) + or(limits.seal, 30) + commands.iter().map(Command::time).sum::<Duration>();
     limits.total.as_ref().map_or(sum, span) + SLACK
-}
-
-fn command_time(command: &Command) -> Duration {
-    let default = match &command.step {
-        Some(Step::Browse(browse)) => 60 + 30 * u64::from(browse.num_links.unwrap_or(2)),
-        Some(Step::Get(_)) => 60,
-        Some(Step::Screenshot(_) | Step::DumpPageSource(_)) => 30,
-        Some(Step::Sleep(sleep)) => 10 + sleep.duration.as_ref().map_or(600, |d| span(d).as_secs()),
-        None => 0,
-    };
-    command.timeout.as_ref().map_or(Duration::from_secs(default), span)
 }

@@ -1,7 +1,7 @@
 //! A browser-service without browsers: what a visit does is written in its host name.
 //!
 //! `ok`: ends ok. `flaky-N`: fails N times with the advice to try again. `dead`: a network error without it. `crash`:
-//! kills its browser. `hang`: runs until it is cancelled, released, or its lease ends. `slow`: takes 20 ms.
+//! kills its browser. `broken`: at first no browser can be started for [`ScriptedBrowsers::REST`]. `hang`: runs until it is cancelled, released, or its lease ends. `slow`: takes 20 ms.
 use std::{
     collections::HashMap,
     pin::Pin,
@@ -10,6 +10,7 @@ use std::{
 };
 
 use sonde_proto::{
+    BREAKER_FINGERPRINT,
     browser::v1::{
         Attached, AttemptEnded, BrowserEvent, BrowserEventKind, CommandEnded, GetInfoRequest,
         GetInfoResponse, Opened, PhaseChanged, Rejected, Run, RunningAttempt, SessionRequest,
@@ -76,6 +77,9 @@ pub struct ScriptedBrowsers {
 }
 
 impl ScriptedBrowsers {
+    /// Of a slot that cannot start browsers.
+    pub const REST: Duration = Duration::from_millis(900);
+
     pub fn new(slots: u32) -> Self {
         let inner = Inner { instance: "one".into(), slots: HashMap::new(), ran: Vec::new(), attaches: 0 };
         Self { inner: Arc::new(Mutex::new(inner)), slots, release: watch::Sender::new(false) }
@@ -286,6 +290,18 @@ impl ScriptedBrowsers {
             return ended(visit_id, Outcome::Timeout, FailureKind::Timeout, RetryAdvice::Same);
         }
         match host.as_str() {
+            "broken" if context.attempt == 1 => {
+                let event = BrowserEvent {
+                    kind: BrowserEventKind::BreakerOpened.into(),
+                    browser: BrowserKind::Chromium.into(),
+                    retry_after: prost_types::Duration::try_from(Self::REST).ok(),
+                    ..Default::default()
+                };
+                self.say(slot, Answer::BrowserEvent(event));
+                let mut result = ended(visit_id, Outcome::Error, FailureKind::Browser, RetryAdvice::Same);
+                result.failure.as_mut().unwrap().fingerprint = BREAKER_FINGERPRINT.to_owned();
+                result
+            }
             "dead" => ended(visit_id, Outcome::Neterror, FailureKind::Network, RetryAdvice::Never),
             "crash" => ended(visit_id, Outcome::Crashed, FailureKind::Browser, RetryAdvice::FreshBrowser),
             _ => AttemptResult {

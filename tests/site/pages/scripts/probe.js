@@ -132,7 +132,7 @@
     },
     // An echoing WebSocket; `ask` sends and awaits the echo, and tells of both frames.
     async socket(body) {
-      const socket = new WebSocket("ws://{{host}}:{{port}}/r/ws?v={{v}}");
+      const socket = new WebSocket("{{ws}}/r/ws?v={{v}}");
       socket.binaryType = "arraybuffer";
       await window.probe.event(socket, "open");
       const text = (data) => typeof data === "string" ? data : btoa(Array.from(new Uint8Array(data), (byte) => String.fromCharCode(byte)).join(""));

@@ -1,6 +1,6 @@
 //! From log and reports to rows.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{
     Body, Calls, Cookie, Expected, Failure, FailureClass, Frame, Message, Navigation, Redirect, Request,
@@ -62,9 +62,16 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
     expected.optional.navigations.extend(std::iter::repeat_n(blank, BLANKS));
     // Nobody waits for an icon: that its request is given up with the page is no failure of the site, and it may not
     // have reached it.
-    for query in [String::new(), format!("?v={token}")] {
-        let url = site.url(crate::pages::HOST, &format!("/favicon.ico{query}"));
-        expected.optional.http_failures.push(Failure { url, class: FailureClass::Aborted });
+    let origin = |hit: &Hit| hit.url.strip_suffix(&hit.path).map(str::to_owned);
+    let own = site.url(crate::pages::HOST, "");
+    let origins: BTreeSet<String> = hits.iter().filter_map(origin).chain([own]).collect();
+    let icons = |origin: &String| {
+        [String::new(), format!("?v={token}")].map(|query| format!("{origin}/favicon.ico{query}"))
+    };
+    for url in origins.iter().flat_map(icons) {
+        // Each document of the page that went may have begun one.
+        let given_up = Failure { url, class: FailureClass::Aborted };
+        expected.optional.http_failures.extend(std::iter::repeat_n(given_up, ICONS));
     }
     for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/favicon.ico") {
         let given_up = |class| Failure { url: hit.url.clone(), class };

@@ -18,9 +18,10 @@ impl Keyed {
 /// URLs of requests: without fragment, and a WebSocket handshake as the HTTP request it is.
 fn request_url(url: &str) -> String {
     let url = url.split('#').next().unwrap_or(url);
-    match url.strip_prefix("ws://") {
-        Some(rest) => format!("http://{rest}"),
-        None => url.to_owned(),
+    match (url.strip_prefix("ws://"), url.strip_prefix("wss://")) {
+        (Some(rest), _) => format!("http://{rest}"),
+        (_, Some(rest)) => format!("https://{rest}"),
+        _ => url.to_owned(),
     }
 }
 

@@ -50,6 +50,7 @@ pub enum FailureClass {
     Reset,
     Timeout,
     Blocked,
+    Tls,
     Other,
 }
 
@@ -74,6 +75,7 @@ impl FailureClass {
             () if has(&["TIMED_OUT", "TIMEOUT"]) => Self::Timeout,
             () if has(&["RESET", "EMPTY_RESPONSE", "CONNECTION_CLOSED"]) => Self::Reset,
             () if has(&["ABORT"]) => Self::Aborted,
+            () if has(&["TLS", "SSL", "CERT", "PKIX", "SEC_ERROR"]) => Self::Tls,
             () => Self::Other,
         }
     }

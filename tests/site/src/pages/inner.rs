@@ -12,6 +12,7 @@ macro_rules! files {
 const DOCUMENTS: &[(&str, &str)] = files!("inner", "html":
     "failures-next" "frame-child" "popup-child" "worker-client" "navigation-refresh" "navigation-form"
     "navigation-end" "js-unload-next" "cache-next" "end" "child" "bystander" "history-next" "refresh-start"
+    "interaction"
 );
 
 const SCRIPTS: &[(&str, &str)] = files!("scripts", "js":
@@ -23,7 +24,7 @@ const SCRIPTS: &[(&str, &str)] = files!("scripts", "js":
 pub(super) fn document(name: &str) -> Option<Page> {
     let (name, html) = *DOCUMENTS.iter().find(|(inner, _)| *inner == name)?;
     let (path, expectation) = ("/p/", expect::from_site);
-    Some(Page { name, host: HOST, path, done: None, expectation, html, headers: &[] })
+    Some(Page { name, host: HOST, secure: false, path, done: None, expectation, html, headers: &[] })
 }
 
 /// The script of a file name, as `probe.js`.

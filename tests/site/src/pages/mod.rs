@@ -14,6 +14,7 @@ mod posts;
 mod realms;
 mod redirects;
 mod requests;
+mod secure;
 mod sockets;
 mod stacks;
 mod tour;
@@ -28,6 +29,8 @@ pub struct Page {
     pub name: &'static str,
     /// The host to visit it on; every host serves it.
     pub host: &'static str,
+    /// Whether it is visited over TLS.
+    pub secure: bool,
     /// Path, to which [`Page::url`] adds the token.
     pub path: &'static str,
     /// The document whose `done` report ends a visit; `None` for a document that reports nothing.
@@ -41,7 +44,8 @@ pub struct Page {
 impl Page {
     /// The URL of a visit. `extra` is more of the query, e.g. `&n=1000`, or empty.
     pub fn url(&self, site: &Site, token: &str, extra: &str) -> String {
-        site.url(self.host, &format!("{}?v={token}{extra}", self.path))
+        let path = format!("{}?v={token}{extra}", self.path);
+        if self.secure { site.secure_url(self.host, &path) } else { site.url(self.host, &path) }
     }
 
     /// What a visit under this token must have recorded.
@@ -83,14 +87,15 @@ macro_rules! text {
 
 /// The pages of a group: `"name";` each, with more where the page differs from most. `until "x"`: it ends once the
 /// document x has reported; `expects f`: another expectation than `expect::from_site`; `with H`: headers it is served
-/// with.
+/// with. `over tls`: it is visited so.
 macro_rules! group {
-    ($group:literal: $($name:literal $(until $done:literal)? $(expects $expectation:ident)? $(with $headers:expr)?;)*) => {
+    ($group:literal: $($name:literal $(over $secure:ident)? $(until $done:literal)? $(expects $expectation:ident)? $(with $headers:expr)?;)*) => {
         pub(super) const GROUP: $crate::pages::Group = $crate::pages::Group {
             name: $group,
             pages: &[$($crate::pages::Page {
                 name: $name,
                 host: $crate::pages::HOST,
+                secure: $crate::pages::group!(@secure $($secure)?),
                 path: concat!("/p/", $name),
                 done: Some($crate::pages::group!(@done $name $($done)?)),
                 expectation: $crate::pages::group!(@expectation $($expectation)?),
@@ -99,6 +104,8 @@ macro_rules! group {
             }),*],
         };
     };
+    (@secure) => { false };
+    (@secure tls) => { true };
     (@done $name:literal) => { $name };
     (@done $name:literal $done:literal) => { $done };
     (@expectation) => { $crate::expect::from_site };
@@ -116,6 +123,7 @@ pub const GROUPS: &[Group] = &[
     redirects::GROUP,
     caches::GROUP,
     failures::GROUP,
+    secure::GROUP,
     sockets::GROUP,
     workers::GROUP,
     cookies::GROUP,

@@ -9,15 +9,20 @@ use axum::response::{IntoResponse, Response};
 use super::{Params, SharedState, reply, with_headers};
 use crate::observe::{InlineScripts, Seen};
 use crate::pages::{self, Page};
+use crate::server::Scheme;
 use crate::site::{CDN, Shared, THIRD, TRACKER};
 use crate::template::{fill, valid_value};
+use crate::tls;
 
 /// The nonce of the pages with a content security policy; fixed, since nobody attacks them from outside.
 const NONCE: &str = "c29uZGUtbm9uY2U";
 
 pub(super) async fn index(State(shared): SharedState) -> Response {
     let rows: String = pages::pages()
-        .map(|p| format!("<li><a href=\"http://{}:{}{}\">{}</a></li>\n", p.host, shared.port, p.path, p.name))
+        .map(|p| {
+            let origin = shared.origin(if p.secure { Scheme::Https } else { Scheme::Http }, p.host);
+            format!("<li><a href=\"{origin}{}\">{}</a></li>\n", p.path, p.name)
+        })
         .collect();
     reply("text/html; charset=utf-8", format!("<!doctype html><title>pages</title><ul>\n{rows}</ul>"))
 }
@@ -90,16 +95,25 @@ fn filled(shared: &Arc<Shared>, seen: &Seen, params: &Values, text: String) -> R
 }
 
 fn placeholder(shared: &Shared, seen: &Seen, params: &Values, name: &str) -> Option<String> {
-    let at = |host: &str| Some(format!("http://{host}:{}", shared.port));
+    let origin = |scheme, host: &str| Some(shared.origin(scheme, host));
+    let at = |host: &str| origin(seen.scheme, host);
     let number = |key: &str, default: &str| {
         let given = params.get(key).filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
         Some(given.map_or_else(|| default.to_owned(), Clone::clone))
     };
     match name {
         "v" => Some(seen.token.clone().filter(|t| valid_value(t)).unwrap_or_default()),
-        "self" => Some(format!("http://{}", seen.authority)),
+        "self" => Some(format!("{}://{}", seen.scheme.name(), seen.authority)),
+        "ws" => {
+            Some(format!("{}://{}", if seen.scheme == Scheme::Https { "wss" } else { "ws" }, seen.authority))
+        }
+        "plain0" => origin(Scheme::Http, "site-0.localhost"),
+        "secure0" => origin(Scheme::Https, "site-0.localhost"),
+        "expired" => origin(Scheme::Https, tls::EXPIRED),
+        "other-name" => origin(Scheme::Https, tls::OTHER_NAME),
+        "self-signed" => origin(Scheme::Https, tls::SELF_SIGNED),
         "host" => Some(seen.authority.rsplit_once(':').map_or(seen.authority.clone(), |(h, _)| h.to_owned())),
-        "port" => Some(shared.port.to_string()),
+        "port" => Some(shared.port(seen.scheme).to_string()),
         "site0" => at("site-0.localhost"),
         "site1" => at("site-1.localhost"),
         "third" => at(THIRD),

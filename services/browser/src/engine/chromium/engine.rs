@@ -21,9 +21,11 @@ use crate::config::{ChromiumCapture, Config, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
 use crate::engine::screen::{Display, Screen};
+use crate::engine::trust::Trusted;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
+use crate::process::ProcessInfo;
 use crate::relay::{Capture, locate_extension};
 use crate::uplink::Uplink;
 
@@ -34,6 +36,7 @@ pub(super) const CALL: Duration = Duration::from_secs(10);
 pub struct Chromium {
     executable: Option<PathBuf>,
     no_sandbox: bool,
+    trusted: Trusted,
     launch_timeout: Duration,
     testing: bool,
     capture: Capture,
@@ -45,7 +48,7 @@ pub struct Chromium {
 
 impl Chromium {
     /// # Errors
-    /// When the directory for profiles cannot be made.
+    /// When the directory for profiles cannot be made, or a trusted certificate not be read.
     pub fn new(config: &Config, uplink: Uplink) -> Result<Self, StartError> {
         let run_dir = Arc::new(RunDir::prepare(config.run_dir.clone())?);
         let extension = locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string());
@@ -55,6 +58,7 @@ impl Chromium {
         Ok(Self {
             executable: config.executable.clone(),
             no_sandbox: config.no_sandbox,
+            trusted: Trusted::read(&config.trusted_certificates)?,
             launch_timeout: config.launch_timeout,
             testing: config.testing,
             capture: match config.chromium_capture {
@@ -91,7 +95,7 @@ impl Chromium {
                 _ => launch::ThirdPartyCookies::Always,
             },
             languages: spec.languages.clone(),
-            extra_args: spec.extra_flags.clone(),
+            extra_args: spec.extra_flags.iter().cloned().chain(self.trusted.chromium_flag()).collect(),
             env: screen.env.iter().cloned().chain(temporary).collect(),
             deadline: self.launch_timeout,
             ..ChromiumOptions::default()
@@ -183,6 +187,7 @@ impl Chromium {
             "executable": browser.command_line().first(),
             "flags": browser.command_line().get(1..),
             "sandbox": !self.no_sandbox,
+            "trusted_certificates": self.trusted.fingerprints(),
             "headless": spec.display == Display::Headless,
             "display": spec.display.name(),
             "window": [spec.window.0, spec.window.1],
@@ -286,6 +291,10 @@ impl Running {
 impl Browser for Running {
     fn facts(&self) -> &BrowserFacts {
         &self.facts
+    }
+
+    fn processes(&self) -> Vec<ProcessInfo> {
+        vec![self.exited.info().clone()]
     }
 
     fn died(&self) -> BoxFuture<'static, String> {

@@ -14,7 +14,8 @@ const browsingContext = (id) => load('NavigableManager').getBrowsingContextById(
 }
 
 /// Once per browser: dialogs that the session does not know (HTTP authentication, those with a box to tick) are answered
-/// by no, as it answers the others (M25); gives facts for provenance.
+/// by no, as it answers the others (M25); certificates are trusted; gives facts for provenance. Argument: certificates in
+/// base64.
 pub const START: (&str, &str) = (
     "the browser's set-up",
     r"Services.obs.addObserver({
@@ -25,6 +26,8 @@ pub const START: (&str, &str) = (
     (button1 && !button1.hidden ? button1 : button0).click();
   },
 }, 'common-dialog-loaded');
+const certificates = Cc['@mozilla.org/security/x509certdb;1'].getService(Ci.nsIX509CertDB);
+for (const certificate of arguments[0]) certificates.addCertFromBase64(certificate, 'C,,');
 const sandbox = Cc['@mozilla.org/sandbox/sandbox-settings;1']?.getService(Ci.mozISandboxSettings);
 return {
   sandbox_level: sandbox?.effectiveContentSandboxLevel ?? null,

@@ -18,9 +18,11 @@ use crate::config::{Config, FirefoxCapture, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
 use crate::engine::run_dir::RunDir;
 use crate::engine::screen::{Display, Screen};
+use crate::engine::trust::Trusted;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
+use crate::process::ProcessInfo;
 use crate::relay::{Capture, locate_extension};
 use crate::uplink::Uplink;
 
@@ -28,6 +30,7 @@ use crate::uplink::Uplink;
 pub struct Firefox {
     firefox: Option<PathBuf>,
     geckodriver: Option<PathBuf>,
+    trusted: Trusted,
     launch_timeout: Duration,
     run_dir: Arc<RunDir>,
     /// The built extension, or why there is none.
@@ -40,11 +43,12 @@ pub struct Firefox {
 
 impl Firefox {
     /// # Errors
-    /// When the directory for profiles cannot be made. The programs are looked for when a browser is started.
+    /// When the directory for profiles cannot be made, or a trusted certificate not be read. The programs are looked for when a browser is started.
     pub fn new(config: &Config, uplink: Uplink) -> Result<Self, StartError> {
         Ok(Self {
             firefox: config.firefox_executable.clone(),
             geckodriver: config.geckodriver.clone(),
+            trusted: Trusted::read(&config.trusted_certificates)?,
             launch_timeout: config.launch_timeout,
             run_dir: Arc::new(RunDir::prepare(config.run_dir.clone())?),
             extension: locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string()),
@@ -82,6 +86,7 @@ impl Firefox {
             third_party_cookies: spec.third_party_cookies,
             languages: spec.languages.clone(),
             extra_args: spec.extra_flags.clone(),
+            trusted: self.trusted.base64(),
             root: self.run_dir.path().to_owned(),
             deadline: self.launch_timeout,
         };
@@ -142,6 +147,7 @@ impl Firefox {
             "prefs": browser.prefs,
             "said": browser.said,
             "sandbox": browser.said["sandbox_level"].as_i64().is_some_and(|level| level > 0),
+            "trusted_certificates": self.trusted.fingerprints(),
             "headless": spec.display == Display::Headless,
             "display": spec.display.name(),
             "window": [spec.window.0, spec.window.1],
@@ -238,6 +244,10 @@ impl Running {
 impl Browser for Running {
     fn facts(&self) -> &BrowserFacts {
         &self.facts
+    }
+
+    fn processes(&self) -> Vec<ProcessInfo> {
+        self.exits.iter().map(|process| process.info().clone()).collect()
     }
 
     fn died(&self) -> BoxFuture<'static, String> {

@@ -37,6 +37,8 @@ pub(super) struct FirefoxOptions {
     /// As `en-US,en`.
     pub languages: String,
     pub extra_args: Vec<String>,
+    /// Certificates to trust, in base64.
+    pub trusted: Vec<String>,
     /// Where the profile is made; also the browser's directory for temporary files.
     pub root: PathBuf,
     /// From the start of the process to its readiness.
@@ -211,7 +213,7 @@ async fn connect(
     let connected = async {
         let url = driver.capability("webSocketUrl").and_then(Value::as_str).ok_or(LaunchError::NoBidi)?;
         let bidi = bidi::connect(url, left()).await?;
-        let said = driver.chrome(chrome::START, json!([]), left()).await.map_err(failed)?;
+        let said = driver.chrome(chrome::START, json!([options.trusted]), left()).await.map_err(failed)?;
         set_up(&bidi, left()).await?;
         Ok((bidi, said))
     };

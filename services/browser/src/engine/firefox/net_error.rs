@@ -67,10 +67,11 @@ const WORDS: &[(&str, &str)] = &[
 
 /// The code in what Firefox says of a failed navigation.
 pub(super) fn code(message: &str) -> &str {
-    const KINDS: &[&str] = &["NS_", "SSL_ERROR_", "SEC_ERROR_", "MOZILLA_PKIX_ERROR_"];
+    // Failures of TLS come as NS_ERROR_GENERATE_FAILURE(NS_ERROR_MODULE_SECURITY, SSL_ERROR_...): theirs go first.
+    const KINDS: &[&str] = &["SSL_ERROR_", "SEC_ERROR_", "MOZILLA_PKIX_ERROR_", "NS_"];
     let message = message.trim().trim_start_matches("Error: ");
-    let mut words = message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    words.find(|word| KINDS.iter().any(|kind| word.starts_with(kind))).unwrap_or(message)
+    let words = || message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    KINDS.iter().find_map(|kind| words().find(|word| word.starts_with(kind))).unwrap_or(message)
 }
 
 /// The word that both engines use; Firefox's own where the other has none.
@@ -104,6 +105,11 @@ mod tests {
             ("Error: NS_ERROR_CONNECTION_REFUSED", "CONNECTION_REFUSED", RetryAdvice::Same),
             ("Error: dnsNotFound", "NAME_NOT_RESOLVED", RetryAdvice::Never),
             ("NS_ERROR_REDIRECT_LOOP", "TOO_MANY_REDIRECTS", RetryAdvice::Never),
+            (
+                "Error: NS_ERROR_GENERATE_FAILURE(NS_ERROR_MODULE_SECURITY, SEC_ERROR_EXPIRED_CERTIFICATE)",
+                "CERT_DATE_INVALID",
+                RetryAdvice::Never,
+            ),
             ("SEC_ERROR_UNKNOWN_ISSUER", "CERT_AUTHORITY_INVALID", RetryAdvice::Never),
             ("SSL_ERROR_RX_RECORD_TOO_LONG", "SSL_PROTOCOL_ERROR", RetryAdvice::Never),
             ("NS_ERROR_NEW_IN_NEXT_VERSION", "NS_ERROR_NEW_IN_NEXT_VERSION", RetryAdvice::Same),

@@ -131,7 +131,7 @@ impl Rig {
         tokio::spawn(store(bodies, relay.clone(), blobs.clone()));
         let files = tempfile::tempdir().unwrap();
         let port = through.map_or(relay.port(), |(port, _)| port);
-        let config = ExtensionConfig { cookies: true, network: true, ..config(port) };
+        let config = ExtensionConfig { cookies: true, network: true, requests: true, ..config(port) };
         let copy = files.path().join("extension");
         prepare(&copy, &config);
         let profile = files.path().join("profile");

@@ -42,7 +42,7 @@ pub fn config(port: u16) -> ExtensionConfig {
         network: false,
         javascript_settings: JsSettings::default(),
         javascript_limit: 0,
-        workers: false,
+        requests: false,
         testing: false,
     }
 }

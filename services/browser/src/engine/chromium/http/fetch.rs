@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{BodyRequest, BodyResult, Decode, HttpConfig, PostDataRequest};
+use super::{BodyRequest, BodyResult, Decode, HttpConfig, PostDataRequest, SaveContent};
 use crate::engine::chromium::cdp::{Connection, RawCommand, RawJson, SessionId};
 
 /// Calls the browser; each call has a deadline of the implementation's own.
@@ -133,18 +133,22 @@ fn hex(digest: &[u8]) -> String {
 
 /// The commands by which a session of this kind (`SessionInfo::kind`) begins to tell of its requests.
 pub fn setup_commands(kind: &str, config: &HttpConfig) -> Vec<RawCommand> {
-    // Durable messages are kept outside the renderer: as the very bytes, and longer than their document. The
-    // renderer's own buffer gives text transcoded to UTF-8 without its BOM. What no network brought (answers
-    // made by service workers) is in the renderer's buffer only: for that the visit has second sessions.
     // Bodies of requests beyond the size of a resource are not kept either.
     let longest = config.max_body_bytes.clamp(LONGEST_POST, TOTAL_BUFFER);
     let buffers = json!({"maxTotalBufferSize": TOTAL_BUFFER, "maxResourceBufferSize": longest});
     let mut enable = buffers.clone();
     enable["maxPostDataSize"] = config.post_body_cap.saturating_add(1).into();
-    enable["enableDurableMessages"] = true.into();
+    // Durable messages are kept outside the renderer: as the very bytes, and longer than their document. The
+    // renderer's own buffer gives text transcoded to UTF-8 without its BOM. What no network brought (answers
+    // made by service workers) is in the renderer's buffer only: for that the visit has second sessions.
+    // They cost each request some time, wanted or not.
+    let durable = config.save_content != SaveContent::None;
+    enable["enableDurableMessages"] = durable.into();
     let mut commands = vec![RawCommand::new("Network.enable", enable)];
     if matches!(kind, "page" | "iframe") {
-        commands.push(RawCommand::new("Network.configureDurableMessages", buffers));
+        if durable {
+            commands.push(RawCommand::new("Network.configureDurableMessages", buffers));
+        }
         commands.push(RawCommand::new("Page.enable", json!({})));
     }
     commands

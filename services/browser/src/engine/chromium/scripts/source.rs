@@ -20,6 +20,8 @@ pub struct SourceRequest {
     pub id: u64,
     pub session: SessionId,
     pub script_id: String,
+    /// The engine's own hash of it; "" where it has none.
+    pub hash: String,
     /// Longer ones are not read.
     pub max_bytes: u64,
     /// Whether the source is stored as a blob.
@@ -74,12 +76,25 @@ async fn source_of(caller: &impl CdpCaller, session: &SessionId, script_id: &str
     answer.decode().map_err(|e| format!("cannot read the answer of getScriptSource: {e}"))
 }
 
+/// Whether the source is not that of the script asked for: a session goes on in another process when its page goes to
+/// another site, and ids begin anew there.
+fn is_of_another(answer: &Answer, hash: &str) -> bool {
+    let unknown = hash.is_empty() || answer.bytecode.is_some();
+    // Lone surrogates come as replacement characters, and are something else in the engine's hash.
+    !unknown
+        && !answer.script_source.contains('\u{fffd}')
+        && super::sha256(answer.script_source.as_bytes()) != hash
+}
+
 async fn try_read(
     caller: &impl CdpCaller,
     sink: &impl BlobSink,
     request: &SourceRequest,
 ) -> Result<SourceResult, String> {
     let answer = source_of(caller, &request.session, &request.script_id).await?;
+    if is_of_another(&answer, &request.hash) {
+        return Err("its document went, and another script of the next one has its id".to_owned());
+    }
     let head = answer.script_source.chars().take(HEAD).collect();
     let source = match answer.bytecode {
         Some(module) => {
@@ -130,6 +145,19 @@ fn name_at(source: &str, line: usize, column: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_is_not_what_the_engine_hashed_is_another_scripts() {
+        let answer = |source: &str| Answer { script_source: source.to_owned(), bytecode: None };
+        let hash = super::super::sha256(b"f()");
+        assert!(!is_of_another(&answer("f()"), &hash));
+        assert!(is_of_another(&answer("g()"), &hash));
+        assert!(is_of_another(&answer(""), &hash));
+        assert!(!is_of_another(&answer("g()"), ""));
+        assert!(!is_of_another(&answer("'\u{fffd}'"), &hash));
+        let module = Answer { bytecode: Some(String::new()), ..answer("") };
+        assert!(!is_of_another(&module, &hash));
+    }
 
     #[test]
     fn names_are_found_by_line_and_column() {

@@ -178,6 +178,7 @@ impl ScriptTracker {
             id,
             session: waiting.session.id.clone(),
             script_id: waiting.parsed.script_id.clone(),
+            hash: waiting.parsed.hash.clone(),
             max_bytes: self.config.max_source_bytes,
             save: self.config.save_sources,
             call_site: waiting.call_site(),

@@ -11,14 +11,16 @@ use super::page::NotLoaded;
 use super::{ChromiumVisit, left};
 use crate::attempt::fault;
 use crate::engine::chromium::cdp::CallError;
+use crate::engine::commands::input::Act;
+use crate::engine::commands::script::{Answer, Script};
 use crate::engine::commands::{self, Page};
 use crate::engine::links::{VISIBLE_LINKS, capped};
 use crate::engine::{CommandReport, Progress};
 
 /// Documents asked, one after the other, while a page goes from one to the next.
-const DOCUMENTS: u32 = 10;
+pub(super) const DOCUMENTS: u32 = 10;
 /// What DevTools answer when a context is no longer there ("Cannot find context with specified id").
-const WORLD_GONE: i64 = -32000;
+pub(super) const WORLD_GONE: i64 = -32000;
 
 #[derive(Deserialize)]
 struct History {
@@ -36,6 +38,13 @@ impl commands::NotLoaded for NotLoaded {
     fn network_error(&self) -> Option<&str> {
         match self {
             Self::Network(code) => Some(fault::short_net_error(code)),
+            _ => None,
+        }
+    }
+
+    fn timeout(&self) -> Option<&str> {
+        match self {
+            Self::Timeout(what) => Some(what),
             _ => None,
         }
     }
@@ -98,6 +107,34 @@ impl Page for ChromiumVisit {
 
     async fn dump_source(&mut self, dump: &DumpPageSourceCommand, deadline: Instant) -> CommandReport {
         Self::dump_source(self, dump, deadline).await
+    }
+
+    fn loaded(&self) -> bool {
+        self.loaded
+    }
+
+    async fn ask(&mut self, script: &Script, deadline: Instant) -> Result<Answer, NotLoaded> {
+        Self::ask(self, script, deadline).await
+    }
+
+    async fn act(&mut self, acts: &[Act], deadline: Instant) -> Result<(), NotLoaded> {
+        Self::act(self, acts, deadline).await
+    }
+
+    async fn reach_url(
+        &mut self,
+        fits: impl Fn(&str) -> bool + Send + Sync,
+        deadline: Instant,
+    ) -> Result<(), NotLoaded> {
+        self.progress.detail("waiting for the URL");
+        self.until("the URL", deadline, |s| fits(&s.url)).await
+    }
+
+    async fn reach_load(&mut self, policy: LoadPolicy, deadline: Instant) -> Result<(), NotLoaded> {
+        if policy == LoadPolicy::NetworkIdle && self.traffic.is_none() {
+            self.page("Page.setLifecycleEventsEnabled", json!({"enabled": true}), deadline).await?;
+        }
+        self.wait_loaded(policy, deadline, |_| true).await
     }
 
     async fn report(&mut self, loaded: Result<(), NotLoaded>, deadline: Instant) -> CommandReport {

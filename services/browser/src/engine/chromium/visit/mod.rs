@@ -2,10 +2,12 @@
 //!
 //! Without instruments none of their work is done: a context, a page, the commands, and the end of the context.
 
+mod asking;
 mod companions;
 mod cuts;
 mod driving;
 mod features;
+mod hands;
 mod late;
 mod page;
 mod picture;
@@ -86,6 +88,8 @@ pub(super) struct ChromiumVisit {
     navigated_at_us: Option<i64>,
     /// A document was loaded by a command.
     loaded: bool,
+    /// It has the focus, as the page of a user who types has.
+    focused: bool,
     /// The page did not answer: it is closed before its context.
     stuck: bool,
     ending: Option<Ending>,
@@ -261,6 +265,7 @@ impl ChromiumVisit {
             ready_at_us: None,
             navigated_at_us: None,
             loaded: false,
+            focused: false,
             stuck: false,
             ending: None,
             _warden: None,

@@ -114,7 +114,7 @@ impl ChromiumVisit {
         Ok(())
     }
 
-    async fn until(
+    pub(super) async fn until(
         &mut self,
         what: &'static str,
         deadline: Instant,

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 
 use super::page::NotLoaded;
 use super::{FirefoxVisit, left};
+use crate::engine::commands::input::Act;
+use crate::engine::commands::script::{Answer, Script};
 use crate::engine::commands::{self, Page};
 use crate::engine::firefox::net_error;
 use crate::engine::links::{VISIBLE_LINKS, capped};
@@ -17,6 +19,13 @@ impl commands::NotLoaded for NotLoaded {
     fn network_error(&self) -> Option<&str> {
         match self {
             Self::Network(code) => Some(net_error::word(code)),
+            _ => None,
+        }
+    }
+
+    fn timeout(&self) -> Option<&str> {
+        match self {
+            Self::Timeout(what) => Some(what),
             _ => None,
         }
     }
@@ -76,6 +85,34 @@ impl Page for FirefoxVisit {
 
     async fn dump_source(&mut self, dump: &DumpPageSourceCommand, deadline: Instant) -> CommandReport {
         Self::dump_source(self, dump, deadline).await
+    }
+
+    fn loaded(&self) -> bool {
+        self.loaded
+    }
+
+    async fn ask(&mut self, script: &Script, deadline: Instant) -> Result<Answer, NotLoaded> {
+        Self::ask(self, script, deadline).await
+    }
+
+    async fn act(&mut self, acts: &[Act], deadline: Instant) -> Result<(), NotLoaded> {
+        Self::act(self, acts, deadline).await
+    }
+
+    async fn reach_url(
+        &mut self,
+        fits: impl Fn(&str) -> bool + Send + Sync,
+        deadline: Instant,
+    ) -> Result<(), NotLoaded> {
+        self.progress.detail("waiting for the URL");
+        self.until("the URL", deadline, |s| fits(&s.url)).await
+    }
+
+    async fn reach_load(&mut self, policy: LoadPolicy, deadline: Instant) -> Result<(), NotLoaded> {
+        if policy == LoadPolicy::NetworkIdle {
+            self.count_requests(deadline).await?;
+        }
+        self.wait_loaded(policy, deadline).await
     }
 
     async fn report(&mut self, loaded: Result<(), NotLoaded>, deadline: Instant) -> CommandReport {

@@ -1,6 +1,8 @@
 //! One visit on a Firefox: a user context of its own, with one main tab and what that opens.
 
+mod asking;
 mod driving;
+mod hands;
 mod page;
 mod picture;
 mod stop;

@@ -153,7 +153,7 @@ impl FirefoxVisit {
 
     /// From the first page that is to be idle, the browser tells of the requests of the main tab: not before, because
     /// it costs.
-    async fn count_requests(&mut self, deadline: Instant) -> Result<(), NotLoaded> {
+    pub(super) async fn count_requests(&mut self, deadline: Instant) -> Result<(), NotLoaded> {
         if self.counting.is_some() {
             return Ok(());
         }

@@ -246,6 +246,11 @@ impl Process {
         Terminated { exit, forced, sweep }
     }
 
+    /// SIGTERM to the group now, without waiting.
+    pub fn interrupt(&self) {
+        self.0.shared.signal_group(Signal::TERM);
+    }
+
     /// SIGKILL now, without waiting; see [`Process::wait_gone`].
     pub fn kill(&self) {
         self.0.shared.signal_group(Signal::KILL);

@@ -1,4 +1,4 @@
-//! The one place of this crate that starts operating-system processes.
+//! The place that starts operating-system processes.
 //!
 //! Every child runs in a session of its own, is bound to our life (parent-death signal, and the
 //! subreaper flag for its orphans), carries `SONDE_MARK=<uuid>` in its environment, and is watched by
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use tokio::sync::{broadcast, oneshot};
 
 pub use handle::{Exit, Process, ProcessInfo, Terminated};
-pub(crate) use tree::watched;
+pub use tree::watched;
 pub use tree::{Member, SweepReport, find_marked, members};
 
 /// The environment variable that every child inherits; its value is the child's mark.
@@ -34,12 +34,17 @@ pub const TAIL_BYTES: usize = 64 * 1024;
 pub struct Spawn {
     pub program: PathBuf,
     pub args: Vec<OsString>,
-    /// Added to the inherited environment.
+    /// Added to the inherited environment, or all of it: see `clear_env`.
     pub env: Vec<(OsString, OsString)>,
     /// `None` inherits ours.
     pub cwd: Option<PathBuf>,
     /// Descriptors the child gets, each at the given number (3..=9).
     pub extra_fds: Vec<(OwnedFd, i32)>,
+    /// Where its output goes instead of into the tails.
+    pub stdout: Option<OwnedFd>,
+    pub stderr: Option<OwnedFd>,
+    /// Nothing of our environment is inherited but the mark.
+    pub clear_env: bool,
     /// A short name for logs and events, such as `chromium`.
     pub label: String,
 }
@@ -52,6 +57,9 @@ impl Spawn {
             env: Vec::new(),
             cwd: None,
             extra_fds: Vec::new(),
+            stdout: None,
+            stderr: None,
+            clear_env: false,
             label: label.into(),
         }
     }
@@ -73,6 +81,19 @@ impl Spawn {
 
     pub fn cwd(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cwd = Some(dir.into());
+        self
+    }
+
+    /// Output to these descriptors, read by nobody here.
+    pub fn output(mut self, stdout: OwnedFd, stderr: OwnedFd) -> Self {
+        (self.stdout, self.stderr) = (Some(stdout), Some(stderr));
+        self
+    }
+
+    /// An environment of its own: `env` and the mark, nothing of ours.
+    pub fn only_env(mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        self.clear_env = true;
+        self.env = env.into_iter().collect();
         self
     }
 

@@ -1,5 +1,10 @@
 //! What each command does on the page: the same on every engine, over what each can do with its page.
 
+mod glob;
+pub(super) mod input;
+mod interact;
+pub(super) mod script;
+
 use std::time::Duration;
 
 use sonde_proto::visit::v1::command::Step;
@@ -8,6 +13,8 @@ use sonde_proto::visit::v1::{
 };
 use tokio::time::Instant;
 
+use self::input::Act;
+use self::script::{Answer, Script};
 use super::links::{Draw, candidates, plain_may_help, same_site};
 use super::{CommandReport, Progress};
 use crate::attempt::{fault, links, or};
@@ -16,6 +23,8 @@ use crate::attempt::{fault, links, or};
 pub(super) trait NotLoaded: Send {
     /// The browser's code without its prefix, when it was the network.
     fn network_error(&self) -> Option<&str>;
+    /// What was waited for, when the time ran out.
+    fn timeout(&self) -> Option<&str>;
 }
 
 /// A visit's main page, as its engine drives it.
@@ -64,6 +73,32 @@ pub(super) trait Page: Send {
         dump: &DumpPageSourceCommand,
         deadline: Instant,
     ) -> impl Future<Output = CommandReport> + Send;
+    /// Whether a command has loaded a document.
+    fn loaded(&self) -> bool;
+    /// Runs a script in the document that is there.
+    fn ask(
+        &mut self,
+        script: &Script,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Answer, Self::NotLoaded>> + Send;
+    /// Uses mouse and keyboard.
+    fn act(
+        &mut self,
+        acts: &[Act],
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
+    /// Waits for a document with such a URL.
+    fn reach_url(
+        &mut self,
+        fits: impl Fn(&str) -> bool + Send + Sync,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
+    /// Waits as the policy says for the document that is there.
+    fn reach_load(
+        &mut self,
+        policy: LoadPolicy,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
     /// What became of a load.
     fn report(
         &mut self,
@@ -88,6 +123,7 @@ pub(super) async fn run(
             Ok(()) => CommandReport::ok(),
             failed => page.report(failed, deadline).await,
         },
+        Some(step) => interact::interact(page, command.name(), step, deadline).await,
         None => {
             let failure = fault::invalid("command", "a command without a step");
             CommandReport::failed(CommandStatus::Error, "no step", failure)

@@ -91,8 +91,12 @@ fn start(spec: Spawn, mark: &str) -> Result<Born, SpawnError> {
         moved.push((high, at));
     }
     let mut command = Command::new(&program);
+    if spec.clear_env {
+        command.env_clear();
+    }
     command.args(&spec.args).envs(spec.env).env(MARK_VARIABLE, mark);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = |to: Option<OwnedFd>| to.map_or_else(Stdio::piped, Stdio::from);
+    command.stdin(Stdio::null()).stdout(output(spec.stdout)).stderr(output(spec.stderr));
     if let Some(dir) = &spec.cwd {
         command.current_dir(dir);
     }

@@ -107,7 +107,7 @@ fn open(member: &Member) -> Option<OwnedFd> {
 }
 
 /// Tells when a descriptor is readable, as a pidfd is when its process ends.
-pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open and stays the same descriptor for as long as the AsyncFd owns it.
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }

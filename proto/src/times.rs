@@ -1,0 +1,38 @@
+//! How long commands may take when nobody says.
+
+use std::time::Duration;
+
+use crate::visit::v1::{Command, command::Step, wait_for_command::Condition};
+
+const DEFAULT_LINKS: u32 = 2;
+
+fn span(value: Option<prost_types::Duration>) -> Duration {
+    value.and_then(|d| Duration::try_from(d).ok()).unwrap_or_default()
+}
+
+impl Command {
+    /// Its own timeout, or the default of its kind plus the stays it asks for.
+    pub fn time(&self) -> Duration {
+        let seconds = Duration::from_secs;
+        let default = match &self.step {
+            Some(Step::Get(get)) => seconds(60) + span(get.dwell),
+            Some(Step::Browse(browse)) => {
+                let links = browse.num_links.unwrap_or(DEFAULT_LINKS);
+                seconds(60) + seconds(30) * links + span(browse.dwell) * (links + 1)
+            }
+            // Its timeout is not settable.
+            Some(Step::Sleep(sleep)) => return span(sleep.duration) + seconds(5),
+            Some(Step::Type(typed)) => {
+                let characters = u32::try_from(typed.text.chars().count()).unwrap_or(u32::MAX);
+                seconds(30) + span(typed.delay).saturating_mul(characters)
+            }
+            Some(Step::WaitFor(wait)) => match &wait.condition {
+                Some(Condition::Time(time)) => seconds(30) + span(Some(*time)),
+                _ => seconds(30),
+            },
+            Some(Step::Assert(_)) => seconds(5),
+            _ => seconds(30),
+        };
+        self.timeout.and_then(|d| Duration::try_from(d).ok()).unwrap_or(default)
+    }
+}

@@ -1,0 +1,303 @@
+//! Runs a plan of hooks: in order, beside each other where that is asked for, and to a bounded end.
+//!
+//! The end has three phases: SIGTERM to all background hooks at once, a wait for all of them together, each with its own
+//! deadline, and SIGKILL to the group of each that is late. So the end takes as long as the longest, not as all.
+//! Nothing polls: exits come by pidfd, output by pipes, orders by channels.
+
+mod live;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::event::{Event, HookResult};
+use super::launch::{Launch, Limits};
+use super::names::Generation;
+use super::plan::Planned;
+use super::record::Status;
+use super::verdict::{Ended, Mode};
+use live::{Live, Order, tell};
+
+/// Beyond its own time a background hook may take this to say that it is ready.
+const READY_EXTRA: Duration = Duration::from_secs(30);
+
+/// How hooks of one step relate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pace {
+    /// One after the other; a background hook blocks only until it is ready.
+    #[default]
+    Sequential,
+    /// All of a step (first digit of the number) together, the steps one after the other.
+    StepParallel,
+}
+
+/// How a run is done.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub pace: Pace,
+    pub mode: Mode,
+    pub launch: Launch,
+    pub limits: Limits,
+    /// Bytes of stdout, and of stderr, after which a hook is killed.
+    pub max_output: u64,
+    /// A background hook has at least this long to end, even where its time is over.
+    pub grace: Duration,
+    /// Whether background hooks say when they are ready.
+    pub readiness: bool,
+    /// Snapshots that hooks find beyond this depth are dropped and counted.
+    pub max_depth: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pace: Pace::default(),
+            mode: Mode::default(),
+            launch: Launch::default(),
+            limits: Limits { file: 4 << 30, processes: 4096, memory: None },
+            max_output: 64 << 20,
+            grace: Duration::from_secs(2),
+            readiness: true,
+            max_depth: None,
+        }
+    }
+}
+
+impl Options {
+    /// Only the third generation of hooks says when it is ready.
+    pub fn for_generation(mut self, generation: Generation) -> Self {
+        self.readiness = generation == Generation::C;
+        self
+    }
+}
+
+/// What an operator may want of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Start no further hook.
+    Pause,
+    Resume,
+    /// End the current hook in the foreground, and go on.
+    Skip,
+    /// End the current hook in the foreground, and run it again.
+    Retry,
+    /// End the current hook, start none, clean up.
+    Abort,
+}
+
+/// What became of a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// In the order of their ends.
+    pub results: Vec<HookResult>,
+    pub aborted: bool,
+}
+
+struct Run {
+    options: Options,
+    events: mpsc::Sender<Event>,
+    controls: mpsc::Receiver<Control>,
+    controlled: bool,
+    paused: bool,
+    report: Report,
+    background: Vec<Live>,
+}
+
+/// Runs all of `plan`. The receiver of `events` must be read or dropped: a hook's output waits for it. Dropping the
+/// future kills every hook.
+pub async fn run(
+    plan: Vec<Planned>,
+    (url, snapshot_id): (String, String),
+    options: Options,
+    controls: mpsc::Receiver<Control>,
+    events: mpsc::Sender<Event>,
+) -> Report {
+    tell(&events, Event::Snapshot { url, snapshot_id, hooks: plan.len() }).await;
+    let (report, background) = (Report::default(), Vec::new());
+    let mut run = Run { options, events, controls, controlled: true, paused: false, report, background };
+    let mut plan = VecDeque::from(plan);
+    while let Some(first) = plan.pop_front() {
+        let mut group = vec![first];
+        if run.options.pace == Pace::StepParallel {
+            while let Some(next) = plan.pop_front_if(|next| next.name.step == group[0].name.step) {
+                group.push(next);
+            }
+        }
+        run.gate().await;
+        if run.report.aborted {
+            break;
+        }
+        run.group(group).await;
+    }
+    run.clean_up().await;
+    let with = |status| run.report.results.iter().filter(|r| r.status == status).count();
+    let (succeeded, failed) = (with(Status::Succeeded), with(Status::Failed));
+    tell(&run.events, Event::SnapshotCompleted { succeeded, failed }).await;
+    run.report
+}
+
+impl Run {
+    /// The next order of the operator; never answers when there can be none.
+    async fn control(&mut self) -> Control {
+        loop {
+            if !self.controlled {
+                return std::future::pending().await;
+            }
+            match self.controls.recv().await {
+                Some(control) => return control,
+                None => self.controlled = false,
+            }
+        }
+    }
+
+    /// Takes the orders that came, and waits while the run is paused.
+    async fn gate(&mut self) {
+        while let Ok(control) = self.controls.try_recv() {
+            self.obey(control, &[]).await;
+        }
+        while self.paused && !self.report.aborted {
+            // Nobody is left who could resume it.
+            if !self.controlled || self.controls.is_closed() && self.controls.is_empty() {
+                self.report.aborted = true;
+                return;
+            }
+            match self.controls.recv().await {
+                Some(control) => {
+                    self.obey(control, &[]).await;
+                }
+                None => self.controlled = false,
+            }
+        }
+    }
+
+    /// Does what the operator wants; true: the current hooks shall run again.
+    async fn obey(&mut self, control: Control, current: &[&watch::Sender<Order>]) -> bool {
+        let kill = |why| {
+            for orders in current {
+                orders.send_replace(Order::Kill(why));
+            }
+        };
+        match control {
+            Control::Pause => {
+                self.paused = true;
+                tell(&self.events, Event::Paused).await;
+            }
+            Control::Resume => {
+                self.paused = false;
+                tell(&self.events, Event::Resumed).await;
+            }
+            Control::Skip => kill(Ended::Skipped),
+            Control::Retry => {
+                kill(Ended::Aborted);
+                return !current.is_empty();
+            }
+            Control::Abort => {
+                self.report.aborted = true;
+                kill(Ended::Aborted);
+                tell(&self.events, Event::Aborted).await;
+            }
+        }
+        false
+    }
+
+    async fn group(&mut self, mut group: Vec<Planned>) {
+        while !group.is_empty() && !self.report.aborted {
+            let mut foreground = Vec::new();
+            for planned in std::mem::take(&mut group) {
+                let wait = self.options.readiness && self.options.pace == Pace::Sequential;
+                match live::start(planned, &self.options, &self.events).await {
+                    Err(result) => self.finish(*result).await,
+                    Ok(live) if live.planned.name.is_background() => self.in_background(live, wait).await,
+                    Ok(live) => foreground.push(live),
+                }
+            }
+            group = self.settle(foreground).await;
+        }
+    }
+
+    async fn in_background(&mut self, mut live: Live, wait: bool) {
+        let limit = live.planned.timeout + READY_EXTRA;
+        let (_never, unused) = tokio::sync::oneshot::channel();
+        let ready = std::mem::replace(&mut live.ready, unused);
+        self.background.push(live);
+        if !wait {
+            return;
+        }
+        let mut ready = std::pin::pin!(timeout(limit, ready));
+        loop {
+            tokio::select! {
+                // Ready, at its end, or late: in each case the others go on.
+                _ = &mut ready => return,
+                control = self.control() => {
+                    self.obey(control, &[]).await;
+                    if self.report.aborted || control == Control::Skip {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for hooks in the foreground; gives those to run again.
+    async fn settle(&mut self, lives: Vec<Live>) -> Vec<Planned> {
+        let mut again = Vec::new();
+        let mut handles = Vec::new();
+        let mut ends = FuturesUnordered::new();
+        for live in lives {
+            let Live { planned, process, orders, done, .. } = live;
+            ends.push(end_of(planned.clone(), done));
+            handles.push((planned, process, orders));
+        }
+        loop {
+            tokio::select! {
+                end = ends.next() => match end {
+                    Some(result) => self.finish(result).await,
+                    None => return again,
+                },
+                control = self.control() => {
+                    let orders: Vec<_> = handles.iter().map(|(_, _, orders)| orders).collect();
+                    if self.obey(control, &orders).await {
+                        let running = handles.iter().filter(|(_, process, _)| process.exit().is_none());
+                        again = running.map(|(planned, ..)| planned.clone()).collect();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn finish(&mut self, result: HookResult) {
+        tell(&self.events, Event::ProcessCompleted(Box::new(result.clone()))).await;
+        self.report.results.push(result);
+    }
+
+    async fn clean_up(&mut self) {
+        let background = std::mem::take(&mut self.background);
+        tell(&self.events, Event::SnapshotCleanup { background: background.len() }).await;
+        for live in &background {
+            live.end();
+        }
+        // The handles stay: dropping the last one kills.
+        let (mut handles, mut ends) = (Vec::new(), FuturesUnordered::new());
+        for live in background {
+            let Live { planned, process, orders, done, .. } = live;
+            ends.push(end_of(planned, done));
+            handles.push((process, orders));
+        }
+        while let Some(result) = ends.next().await {
+            self.finish(result).await;
+        }
+    }
+}
+
+async fn end_of(planned: Planned, done: JoinHandle<HookResult>) -> HookResult {
+    done.await
+        .unwrap_or_else(|error| live::never(&planned, format!("the watch over the hook failed: {error}")))
+}

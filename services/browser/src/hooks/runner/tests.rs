@@ -1,0 +1,256 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::super::names::HookName;
+use super::*;
+
+struct World {
+    dir: tempfile::TempDir,
+    plan: Vec<Planned>,
+    options: Options,
+}
+
+impl World {
+    fn new() -> Self {
+        let options = Options { grace: Duration::ZERO, ..Options::default() };
+        Self { dir: tempfile::tempdir().unwrap(), plan: Vec::new(), options }
+    }
+
+    /// A shell script as a hook of a plugin of its own.
+    fn hook(&mut self, file: &str, script: &str, seconds: f64) {
+        let name = HookName::parse(file).unwrap().unwrap();
+        let plugin = name.name.clone();
+        let home = self.dir.path().join("plugins").join(&plugin);
+        std::fs::create_dir_all(&home).unwrap();
+        let path = home.join(file);
+        std::fs::write(&path, script).unwrap();
+        self.plan.push(Planned {
+            dir: self.dir.path().join("out").join(&plugin),
+            plugin,
+            name,
+            path,
+            args: vec!["--url=http://a/".into()],
+            env: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),
+            timeout: Duration::from_secs_f64(seconds),
+            extra: json!({"snapshot_id": "s1"}),
+        });
+    }
+
+    fn start(&self) -> (mpsc::Sender<Control>, mpsc::Receiver<Event>, JoinHandle<Report>) {
+        let (events_end, events) = mpsc::channel(100_000);
+        let (controls, inbox) = mpsc::channel(8);
+        let page = ("http://a/".to_owned(), "s1".to_owned());
+        let task = tokio::spawn(run(self.plan.clone(), page, self.options.clone(), inbox, events_end));
+        (controls, events, task)
+    }
+
+    async fn run(&self) -> (Report, Vec<Event>) {
+        let (_controls, mut events, task) = self.start();
+        let report = task.await.unwrap();
+        let mut all = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            all.push(event);
+        }
+        (report, all)
+    }
+
+    /// Processes that still work in the directory of this test.
+    fn left(&self) -> Vec<PathBuf> {
+        let here = self.dir.path().canonicalize().unwrap();
+        let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).map(|e| e.path());
+        all.filter(|p| std::fs::read_link(p.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&here))).collect()
+    }
+}
+
+fn of<'a>(report: &'a Report, plugin: &str) -> &'a HookResult {
+    report.results.iter().find(|r| r.plugin == plugin).unwrap()
+}
+
+const WAITING: &str = "echo ready; while :; do sleep 60 & wait $!; done";
+
+/// A35, A36, A40: ten background hooks that need 3 s each to end are over in less than 4 s, and their last words count.
+#[tokio::test(flavor = "multi_thread")]
+async fn background_hooks_end_beside_each_other() {
+    let mut world = World::new();
+    for n in 0..10 {
+        let record = r#"{"type":"ArchiveResult","status":"succeeded","output_str":"last"}"#;
+        let script = format!("end() {{ sleep 3; printf %s '{record}'; exit 0; }}; trap end TERM; {WAITING}");
+        world.hook(&format!("on_Snapshot__{n}0_b{n}.daemon.bg.sh"), &script, 20.0 + f64::from(n));
+    }
+    let (_controls, mut events, task) = world.start();
+    let (mut began, mut asked) = (None, Vec::new());
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::SnapshotCleanup { background } => {
+                assert_eq!(background, 10);
+                began = Some(Instant::now());
+            }
+            Event::ProcessKill { signal: 15, .. } => asked.push(Instant::now()),
+            Event::ProcessKill { .. } => panic!("none is killed"),
+            _ => {}
+        }
+    }
+    let (report, took) = (task.await.unwrap(), began.unwrap().elapsed());
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(4), "{took:?}");
+    assert_eq!(asked.len(), 10);
+    let spread = asked[9].duration_since(began.unwrap());
+    assert!(spread < Duration::from_millis(50), "{spread:?}");
+    for result in &report.results {
+        assert_eq!(
+            (result.status, result.output_str.as_str(), result.exit_code),
+            (Status::Succeeded, "last", 0)
+        );
+    }
+    assert!(world.left().is_empty());
+}
+
+/// A37-A39: one that ignores SIGTERM is killed at its own deadline, with its group; the others take their time.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_late_one_is_killed() {
+    let mut world = World::new();
+    world.hook(
+        "on_Snapshot__10_deaf.daemon.bg.sh",
+        "trap '' TERM; echo ready; while :; do sleep 0.2; done",
+        2.0,
+    );
+    world.hook("on_Snapshot__11_slow.daemon.bg.sh", &format!("trap 'sleep 3; exit 0' TERM; {WAITING}"), 20.0);
+    world.hook("on_Snapshot__12_quick.bg.sh", &format!("exec 2>/dev/null; {WAITING}"), 20.0);
+    let (report, _) = world.run().await;
+    let (deaf, slow, quick) = (of(&report, "deaf"), of(&report, "slow"), of(&report, "quick"));
+    assert_eq!((deaf.status, deaf.exit_code, deaf.ended), (Status::Failed, 137, Some(Ended::Timeout)));
+    assert!((1900..2900).contains(&deaf.duration_ms), "{}", deaf.duration_ms);
+    assert_eq!((slow.status, slow.exit_code, slow.ended), (Status::NoResults, 0, Some(Ended::CleanUp)));
+    assert_eq!((quick.status, quick.exit_code), (Status::NoResults, 0));
+    let order: Vec<_> = report.results.iter().map(|r| r.plugin.as_str()).collect();
+    assert_eq!(order, ["quick", "deaf", "slow"]);
+    assert!(world.left().is_empty());
+}
+
+/// A25-A27: a hang, a failure and a missing script each have their result, and the next hook runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_do_not_stop_the_others() {
+    let mut world = World::new();
+    world.hook("on_Snapshot__10_hang.sh", "sleep 300 & sleep 300", 0.5);
+    world.hook("on_Snapshot__20_fails.sh", "echo broken >&2; exit 3", 5.0);
+    world.hook("on_Snapshot__30_gone.sh", "", 5.0);
+    std::fs::remove_file(&world.plan[2].path).unwrap();
+    world.hook("on_Snapshot__40_fine.sh", r#"echo hello > page.txt; echo '{"type":"ArchiveResult","status":"succeeded","output_str":"page.txt"}'"#, 5.0);
+    let (report, events) = world.run().await;
+    let hang = of(&report, "hang");
+    assert_eq!((hang.status, hang.exit_code, hang.ended), (Status::Failed, 137, Some(Ended::Timeout)));
+    assert_eq!(of(&report, "fails").output_str, "exit code 3: broken");
+    let gone = of(&report, "gone");
+    assert_eq!((gone.status, gone.exit_code), (Status::Failed, 1));
+    assert!(std::fs::read_to_string(&gone.stderr).unwrap().contains("is not there"));
+    let fine = of(&report, "fine");
+    assert_eq!((fine.status, fine.outputs.len()), (Status::Succeeded, 1));
+    assert_eq!((fine.outputs[0].path.as_path(), fine.outputs[0].size), (Path::new("page.txt"), 6));
+    assert_eq!(fine.records[0].text("snapshot_id"), Some("s1"));
+    assert!(matches!(events.last(), Some(Event::SnapshotCompleted { succeeded: 1, failed: 3 })));
+    // A44
+    let again: Vec<_> = super::super::plan::again(world.plan.clone(), &report.results)
+        .into_iter()
+        .map(|p| p.plugin)
+        .collect();
+    assert_eq!(again, ["hang", "fails", "gone"]);
+    assert!(world.left().is_empty());
+}
+
+/// S8: ten gigabytes of output, and processes without end, are held to their limits.
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_are_bounded() {
+    let mut world = World::new();
+    world.options.max_output = 1 << 20;
+    world.hook("on_Snapshot__10_flood.sh", "head -c 10G /dev/zero", 60.0);
+    // Bounded by itself to 255 processes, for the sake of the machine that runs the test.
+    world.hook(
+        "on_Snapshot__20_bomb.sh",
+        "f() { [ $1 = 0 ] && exec sleep 300; f $(($1 - 1)) & f $(($1 - 1)) & wait; }; f 7",
+        2.0,
+    );
+    let (report, _) = world.run().await;
+    let flood = of(&report, "flood");
+    assert_eq!((flood.status, flood.ended), (Status::Failed, Some(Ended::Output)));
+    assert_eq!(std::fs::metadata(&flood.stdout).unwrap().len(), 1 << 20);
+    assert!(flood.duration_ms < 20_000, "{}", flood.duration_ms);
+    let bomb = of(&report, "bomb");
+    assert_eq!((bomb.status, bomb.ended), (Status::Failed, Some(Ended::Timeout)));
+    assert!(bomb.notes.is_empty(), "{:?}", bomb.notes);
+    assert!(world.left().is_empty());
+}
+
+/// A24: in steps, hooks of one step run beside each other; else a background hook blocks until it is ready only.
+#[tokio::test(flavor = "multi_thread")]
+async fn pace_and_readiness_order_hooks() {
+    let mut world = World::new();
+    world.options.pace = Pace::StepParallel;
+    for file in ["on_Snapshot__10_a.sh", "on_Snapshot__11_b.sh", "on_Snapshot__12_c.sh"] {
+        world.hook(file, "sleep 1", 10.0);
+    }
+    world.hook("on_Snapshot__20_d.sh", "[ -e ../a/done ] || exit 4", 10.0);
+    std::fs::write(&world.plan[0].path, "sleep 1; touch done").unwrap();
+    let began = Instant::now();
+    let (report, _) = world.run().await;
+    assert!(began.elapsed() < Duration::from_millis(2900), "{:?}", began.elapsed());
+    assert!(report.results.iter().all(|r| r.status == Status::NoResults), "{:?}", report.results);
+
+    let mut world = World::new();
+    world.hook("on_Snapshot__10_server.daemon.bg.sh", &format!("sleep 0.5; touch up; {WAITING}"), 20.0);
+    world.hook("on_Snapshot__20_client.sh", "[ -e ../server/up ] || exit 4", 10.0);
+    let (report, _) = world.run().await;
+    assert!(report.results.iter().all(|r| r.status == Status::NoResults), "{:?}", report.results);
+}
+
+/// A46
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_obeys_its_operator() {
+    let mut world = World::new();
+    world.hook(
+        "on_Snapshot__10_first.sh",
+        "if [ -e ran ]; then exit 0; fi; touch ran; echo up; sleep 300",
+        30.0,
+    );
+    world.hook("on_Snapshot__20_second.sh", "echo up; sleep 300", 30.0);
+    world.hook("on_Snapshot__30_third.sh", "echo up; sleep 300", 30.0);
+    world.hook("on_Snapshot__40_never.sh", "", 30.0);
+    world.hook("on_Snapshot__05_back.daemon.bg.sh", WAITING, 30.0);
+    world.plan.rotate_right(1);
+    let (controls, mut events, task) = world.start();
+    let mut paused = false;
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::ProcessStdout { plugin, .. } if plugin == "first" => {
+                controls.send(Control::Retry).await.unwrap()
+            }
+            Event::ProcessStdout { plugin, .. } if plugin == "second" => {
+                controls.send(Control::Pause).await.unwrap();
+                controls.send(Control::Skip).await.unwrap();
+            }
+            Event::Paused => paused = true,
+            Event::ProcessCompleted(result) if result.plugin == "second" => {
+                assert!(paused);
+                controls.send(Control::Resume).await.unwrap();
+            }
+            Event::ProcessStdout { plugin, .. } if plugin == "third" => {
+                controls.send(Control::Abort).await.unwrap()
+            }
+            _ => {}
+        }
+    }
+    let report = task.await.unwrap();
+    let ends: Vec<_> = report.results.iter().map(|r| (r.plugin.as_str(), r.status, r.ended)).collect();
+    assert_eq!(
+        ends,
+        [
+            ("first", Status::Skipped, Some(Ended::Aborted)),
+            ("first", Status::NoResults, None),
+            ("second", Status::Skipped, Some(Ended::Skipped)),
+            ("third", Status::Skipped, Some(Ended::Aborted)),
+            ("back", Status::NoResults, Some(Ended::CleanUp)),
+        ]
+    );
+    assert!(report.aborted && world.left().is_empty());
+}
