@@ -70,12 +70,12 @@ pub fn from_site(token: &str, site: &Site) -> Expected {
     };
     for url in origins.iter().flat_map(icons) {
         // Each document of the page that went may have begun one.
-        let given_up = Failure { url, class: FailureClass::Aborted };
-        expected.optional.http_failures.extend(std::iter::repeat_n(given_up, ICONS));
+        for class in [FailureClass::Aborted, FailureClass::Other] {
+            let given_up = Failure { url: url.clone(), class };
+            expected.optional.http_failures.extend(std::iter::repeat_n(given_up, ICONS));
+        }
     }
     for hit in site.hits_for(token).iter().filter(|hit| hit.path_only() == "/favicon.ico") {
-        let given_up = |class| Failure { url: hit.url.clone(), class };
-        expected.optional.http_failures.extend([FailureClass::Aborted, FailureClass::Other].map(given_up));
         // For its next documents a browser asks its cache, or does not ask at all.
         for _ in 0..ICONS {
             http_rows(hit, &mut expected.optional);

@@ -154,9 +154,11 @@ const SENT: &str = "AND NOT EXISTS (SELECT 1 FROM http_responses AS answer \
 
 impl Reader<'_> {
     fn rows(&mut self) -> Result<Observed, ReadError> {
+        // Given up by the page, with it, or at the visit's end: the site may have seen it or not.
         let failures = self.table(
             "http_failures",
-            "url, error, visit_id, request_id, canceled AND NOT after_response",
+            "url, error, visit_id, request_id, \
+             (canceled OR error IN ('target_gone', 'unfinished')) AND NOT after_response",
             "",
             |row| {
                 let failure = Failure { url: text(row, 0)?, class: FailureClass::of(&text(row, 1)?) };
