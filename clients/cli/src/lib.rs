@@ -13,6 +13,7 @@ mod flags;
 mod format;
 mod hooks;
 mod lists;
+mod profile;
 mod progress;
 mod remote;
 mod report;
@@ -38,6 +39,7 @@ pub async fn run(args: Args) -> u8 {
         Command::Visits(visits) => remote::visits(visits).await,
         Command::Browsers(browsers) => remote::browsers(browsers).await,
         Command::Schema(schema) => schema::run(&schema),
+        Command::Profile(profile) => profile::run(profile).await,
         Command::Hooks(hooks) => hooks::run(hooks).await,
     };
     match result {

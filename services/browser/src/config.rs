@@ -36,6 +36,11 @@ pub struct Config {
     pub extension_dir: Option<PathBuf>,
     /// For profiles and the extension's copies; unset: a new directory under the system's one for temporary files.
     pub run_dir: Option<PathBuf>,
+    /// For the profiles of stateful crawls, which are kept; unset: under run_dir, only as long as the service runs.
+    pub profiles_dir: Option<PathBuf>,
+    /// Time after which a kept profile that no browser used is removed, at the start of the service; 0s: never.
+    #[serde(with = "sonde_runtime::config::duration")]
+    pub profiles_max_age: Duration,
     /// Which browser is started when a slot is opened, before its first visit.
     pub prestart: Prestart,
     /// Its kind.
@@ -138,6 +143,8 @@ impl Default for Config {
             trusted_certificates: Vec::new(),
             extension_dir: None,
             run_dir: None,
+            profiles_dir: None,
+            profiles_max_age: Duration::from_secs(30 * 24 * 3600),
             prestart: Prestart::Instrumented,
             prestart_kind: PrestartKind::Chromium,
             max_visits: 500,

@@ -242,7 +242,7 @@ impl Actor {
     fn start(&mut self, checked: Checked) {
         let Checked { context, plan, site_url, browser, instruments, max_body_bytes, fresh_browser, lease } =
             checked;
-        let want = Want::of(&browser, &instruments, fresh_browser);
+        let want = Want::of(&context, &browser, &instruments, fresh_browser);
         let (supply, supplied) = watch::channel(Supply::Coming(None));
         let (interrupt, interrupted) = watch::channel(None);
         let (input, inputs) = mpsc::channel(INPUTS);

@@ -321,7 +321,10 @@ impl Keeper {
 
     /// Has a spare come up where one is wanted.
     fn refill(&mut self) {
-        let wanted = (self.parts.spare || self.alone) && matches!(self.state, State::Up(_));
+        // Two browsers cannot share a profile.
+        let wanted = (self.parts.spare || self.alone)
+            && !self.spec.keeps_profile()
+            && matches!(self.state, State::Up(_));
         if wanted && self.spare.is_vacant() {
             let life = self.next_life();
             self.spare = Spare::Launching { life };
