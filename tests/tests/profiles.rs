@@ -57,7 +57,7 @@ fn value(result: &AttemptResult, index: usize) -> Value {
 }
 
 fn found(names: &[&str]) -> Value {
-    let of = |prefix: &str| names.iter().map(|name| format!("{prefix}_{name}")).collect::<Vec<_>>();
+    let of = |prefix: &str| names.iter().map(|name| format!("{prefix}_{name}=1")).collect::<Vec<_>>();
     let mut cookies = [of("lasting"), of("session")].concat();
     cookies.sort();
     json!({"cookies": cookies, "storage": names, "caches": names})

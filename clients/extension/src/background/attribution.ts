@@ -146,16 +146,12 @@ export class Attribution {
     for (const wake of waiting ?? []) wake();
   }
 
-  /**
-   * The container of a visit's first tab: whatever happens in it is the visit's, unless another visit runs in it, too.
-   * A profile that is kept has the same one for visit after visit.
-   */
+  /** The container of a visit's first tab: whatever happens in it is the visit's, unless another visit had it, too. */
   container(visit: RunningVisit, store: string | undefined): void {
     if (store === undefined) return;
     const known = this.#visitOfStore.get(store);
     if (known === visit.visitId) return;
-    const shared = known !== undefined && (known === SHARED || this.#running.has(known));
-    this.#visitOfStore.set(store, shared ? SHARED : visit.visitId);
+    this.#visitOfStore.set(store, known === undefined ? visit.visitId : SHARED);
     forgetOldest(this.#visitOfStore);
     this.#store();
   }

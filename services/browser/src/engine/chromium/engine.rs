@@ -144,22 +144,22 @@ impl Chromium {
             .auto_attach(attach, CALL)
             .await
             .map_err(|e| failed("attaching to the browser's targets", &e))?;
-        let extension = match prepared.map_err(|e| failed("preparing the extension", &e))? {
-            Some(prepared) => match load(prepared, &browser, self.uplink.clone()).await {
-                Ok(extension) => Some(extension),
-                Err(error) => {
-                    browser.close(CALL).await;
-                    return Err(failed("loading the extension", &error));
-                }
-            },
-            None => None,
-        };
         let kept = match profile {
             Some(profile) => match Kept::restore(profile, &connection, CALL).await {
                 Ok(kept) => Some(kept),
                 Err(error) => {
                     browser.close(CALL).await;
                     return Err(failed("bringing the profile's cookies back", &error));
+                }
+            },
+            None => None,
+        };
+        let extension = match prepared.map_err(|e| failed("preparing the extension", &e))? {
+            Some(prepared) => match load(prepared, &browser, self.uplink.clone()).await {
+                Ok(extension) => Some(extension),
+                Err(error) => {
+                    browser.close(CALL).await;
+                    return Err(failed("loading the extension", &error));
                 }
             },
             None => None,

@@ -7,13 +7,15 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::cdp::{CallError, Connection, ContextId};
+use super::cdp::{CallError, Connection, ContextId, TargetId};
 use crate::engine::profiles::Profile;
 
 /// A profile and its context.
 pub(super) struct Kept {
     pub profile: Profile,
     pub context: ContextId,
+    /// A page that stays: with its last window Chromium closes the profile, and the session's cookies go.
+    holder: TargetId,
 }
 
 /// Why a profile's state could not be brought back or kept.
@@ -34,6 +36,12 @@ struct Contexts {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Created {
+    target_id: TargetId,
+}
+
+#[derive(Deserialize)]
 struct Jar {
     cookies: Vec<Value>,
 }
@@ -47,7 +55,7 @@ struct Targets {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Target {
-    target_id: String,
+    target_id: TargetId,
     #[serde(rename = "type")]
     kind: String,
     browser_context_id: Option<ContextId>,
@@ -73,7 +81,11 @@ impl Kept {
             let cookies: Vec<Value> = cookies.iter().map(parameter).collect();
             connection.call_raw(None, "Storage.setCookies", json!({"cookies": cookies}), deadline).await?;
         }
-        Ok(Self { profile, context: contexts.default_browser_context_id })
+        const CREATE: &str = "Target.createTarget";
+        let blank = json!({"url": "about:blank", "background": true});
+        let answer = connection.call_raw(None, CREATE, blank, deadline).await?;
+        let created: Created = answer.decode().map_err(|e| KeptError::Answer(CREATE, e.to_string()))?;
+        Ok(Self { profile, context: contexts.default_browser_context_id, holder: created.target_id })
     }
 
     /// The end of a visit: its pages and workers go, its cookies are noted.
@@ -82,7 +94,9 @@ impl Kept {
         let answer = connection.call_raw(None, TARGETS, json!({}), deadline).await?;
         let targets: Targets = answer.decode().map_err(|e| KeptError::Answer(TARGETS, e.to_string()))?;
         let own = |target: &Target| {
-            target.kind == "page" && target.browser_context_id.as_ref() == Some(&self.context)
+            target.kind == "page"
+                && target.browser_context_id.as_ref() == Some(&self.context)
+                && target.target_id != self.holder
         };
         let close = |target: Target| async move {
             let params = json!({"targetId": target.target_id});

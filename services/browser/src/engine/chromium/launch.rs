@@ -173,6 +173,9 @@ pub struct Closed {
 pub async fn launch(options: ChromiumOptions) -> Result<Browser, LaunchError> {
     let executable = find_executable(options.executable.as_deref())?;
     let profile = ProfileDir::prepare(options.profile_dir.as_deref(), options.profile_root.as_deref())?;
+    if options.profile_dir.is_some() {
+        profile::forget_extensions(profile.path())?;
+    }
     profile::write_preferences(profile.path(), options.third_party_cookies)?;
     let args = flags::arguments(&options, profile.path())?;
     let pair = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| LaunchError::Pipe(e.into()));

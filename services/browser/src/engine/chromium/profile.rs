@@ -61,6 +61,30 @@ impl Drop for ProfileDir {
     }
 }
 
+/// Extensions of an earlier browser on a kept profile: ours is loaded anew at each start, from another place, and the
+/// last one's would be started beside it.
+pub(super) fn forget_extensions(profile: &Path) -> Result<(), LaunchError> {
+    const NAMES: &[&str] = &[
+        "Secure Preferences",
+        "Extension Rules",
+        "Extension Scripts",
+        "Extension State",
+        "Extensions",
+        "Local Extension Settings",
+        "Sync Extension Settings",
+    ];
+    for path in NAMES.iter().map(|name| profile.join("Default").join(name)) {
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match removed {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(LaunchError::Profile { dir: path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// What can be set by preferences only, and only before the start.
 pub(super) fn write_preferences(profile: &Path, cookies: ThirdPartyCookies) -> Result<(), LaunchError> {
     let block = cookies == ThirdPartyCookies::Never;
