@@ -188,7 +188,7 @@ pub fn prepare_extension(
         };
         fs::write(&to, written).map_err(at("write", &to))?;
     }
-    let (version, chromium_id) = manifest_facts(&source.join(MANIFEST))?;
+    let (version, chromium_id) = manifest_facts(&target.join(MANIFEST))?;
     Ok(ExtensionFacts { hash: hex(&hash.finalize()), version, chromium_id })
 }
 
@@ -272,6 +272,11 @@ fn manifest(path: &Path, built: &[u8], config: &ExtensionConfig) -> Result<Vec<u
         && let Some(permissions) = manifest.get_mut("permissions").and_then(|p| p.as_array_mut())
     {
         permissions.retain(|p| !p.as_str().is_some_and(|p| p == "dns" || p.starts_with("webRequest")));
+    }
+    if manifest.get("key").is_some() {
+        // Another id for each copy: a profile that is kept remembers the background of an extension by its id, and would
+        // start the last browser's again. The browser takes any bytes for a key.
+        manifest["key"] = STANDARD.encode(Sha256::digest(format!("id {}", config.secret))).into();
     }
     Ok(serde_json::to_vec_pretty(&manifest).expect("a JSON value has a JSON form"))
 }

@@ -247,6 +247,15 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Notes the cookies of the browser's own profile.
+    pub async fn save_kept(&self, deadline: Duration) -> Result<(), String> {
+        let browser = self.browser.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (Some(profile), Some(browser)) = (&self.profile, browser) else {
+            return Err("the browser is closed".to_owned());
+        };
+        kept::save(profile, &browser.driver, deadline).await.map_err(|error| error.to_string())
+    }
+
     /// After a visit in the browser's own profile: what was opened beside the tabs of before goes.
     pub async fn end_kept(&self, before: &[String], deadline: Duration) -> Result<(), String> {
         let browser = self.browser.lock().unwrap_or_else(PoisonError::into_inner).clone();

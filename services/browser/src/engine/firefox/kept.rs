@@ -71,6 +71,11 @@ pub(super) async fn end_visit(
             Err(error) => return Err(error.into()),
         }
     }
+    save(profile, driver, deadline).await
+}
+
+/// Notes the cookies that there are now.
+pub(super) async fn save(profile: &Profile, driver: &Driver, deadline: Duration) -> Result<(), KeptError> {
     let cookies: Value = driver.chrome(chrome::SAVE, json!([]), deadline).await?;
     Ok(profile.save(&cookies)?)
 }

@@ -452,6 +452,12 @@ impl Visit for ChromiumVisit {
         Box::pin(async move {
             if self.ending.is_none() {
                 self.ending = Some(self.finish_once(deadline).await);
+                // Whatever becomes of the browser after the visit's end.
+                if let Some(kept) = &self.browser.kept
+                    && let Err(error) = kept.save(&self.browser.connection, left(deadline).min(CALL)).await
+                {
+                    tracing::warn!(%error, "the cookies of a kept profile were not noted");
+                }
             }
             self.ending.clone().unwrap_or_default()
         })

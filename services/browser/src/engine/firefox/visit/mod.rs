@@ -294,6 +294,12 @@ impl Visit for FirefoxVisit {
         Box::pin(async move {
             if self.ending.is_none() {
                 self.ending = Some(self.finish_once(deadline).await);
+                // Whatever becomes of the browser after the visit's end.
+                if self.browser.profile.is_some()
+                    && let Err(error) = self.browser.save_kept(left(deadline).min(CALL)).await
+                {
+                    tracing::warn!(%error, "the cookies of a kept profile were not noted");
+                }
             }
             self.ending.clone().unwrap_or_default()
         })
