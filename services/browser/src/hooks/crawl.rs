@@ -101,6 +101,10 @@ impl Crawl {
         self.state
     }
 
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     pub fn snapshots(&self) -> &[Snapshot] {
         &self.snapshots
     }
