@@ -274,6 +274,10 @@ impl Provider for Session {
         hook.plugin == PLUGIN
     }
 
+    fn loads(&self, hook: &Planned) -> bool {
+        Self::is_navigation(hook)
+    }
+
     fn run(&self, hook: &Planned, deadline: Instant) -> BoxFuture<'static, Result<String, String>> {
         let said = match hook.name.name.as_str() {
             "chrome_navigate" => {

@@ -36,6 +36,9 @@ const READY_EXTRA: Duration = Duration::from_secs(30);
 /// Text is extracted from 56 on, lists of pages are read from 70 on, indices and hashes are made from 90 on.
 const READERS_FROM: u32 = 56;
 
+/// How long hooks in the background may take to listen before a page is loaded for them, where nothing else waits.
+const LISTENING: Duration = Duration::from_secs(10);
+
 /// How hooks of one step relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pace {
@@ -267,6 +270,16 @@ impl Run {
         }
     }
 
+    /// Waits until every hook in the background has said something, as they do once they listen; none holds up the others
+    /// for long.
+    async fn listeners(&mut self) {
+        let ready = self.background.iter_mut().filter_map(|live| live.ready.take());
+        let all = futures_util::future::join_all(ready);
+        if timeout(LISTENING, all).await.is_err() {
+            tracing::warn!("a hook in the background said nothing before the page was loaded");
+        }
+    }
+
     /// Waits for the background hooks that end by themselves; each has its own time.
     async fn finite(&mut self) {
         while !self.report.aborted {
@@ -282,12 +295,9 @@ impl Run {
 
     async fn in_background(&mut self, mut live: Live, wait: bool) {
         let limit = live.planned.timeout + READY_EXTRA;
-        let (_never, unused) = tokio::sync::oneshot::channel();
-        let ready = std::mem::replace(&mut live.ready, unused);
+        let ready = live.ready.take_if(|_| wait);
         self.background.push(live);
-        if !wait {
-            return;
-        }
+        let Some(ready) = ready else { return };
         let mut ready = std::pin::pin!(timeout(limit, ready));
         loop {
             tokio::select! {

@@ -17,6 +17,9 @@ pub trait Provider: Send + Sync + Debug {
     /// Whether it runs this hook.
     fn claims(&self, hook: &Planned) -> bool;
 
+    /// Whether it loads a page, for which hooks in the background have to be ready.
+    fn loads(&self, hook: &Planned) -> bool;
+
     /// Runs it until `deadline`: the word of its result, or why it failed.
     fn run(&self, hook: &Planned, deadline: Instant) -> BoxFuture<'static, Result<String, String>>;
 }
@@ -28,6 +31,9 @@ impl Run {
 
     /// Runs a hook by its provider; gives it back where it is to run again.
     pub(super) async fn natively(&mut self, provider: Arc<dyn Provider>, hook: Planned) -> Option<Planned> {
+        if provider.loads(&hook) {
+            self.listeners().await;
+        }
         let started = Instant::now();
         let deadline = started + hook.timeout;
         let mut running = std::pin::pin!(timeout_at(deadline, provider.run(&hook, deadline)));
