@@ -12,14 +12,22 @@ pub const RUN: Duration = Duration::from_secs(120);
 /// As `./x setup` installs it.
 const VENV: &str = "abx-plugins-1.11.86";
 
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache");
+    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("sonde")
+}
+
+/// The node modules of hooks.
+pub fn modules() -> PathBuf {
+    cache().join("hooks-node/node_modules")
+}
+
 /// The programs and the plugins of the package.
 ///
 /// # Panics
 /// When it is not installed.
 pub fn package() -> (PathBuf, PathBuf) {
-    let home = || PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
-    let venv = cache.join("sonde").join(VENV);
+    let venv = cache().join(VENV);
     let lib = std::fs::read_dir(venv.join("lib")).unwrap_or_else(|e| panic!("{venv:?}: {e}; run ./x setup"));
     let mut pythons = lib.filter_map(Result::ok).map(|e| e.path().join("site-packages"));
     let packages = pythons.find(|p| p.exists()).expect("the environment has packages");

@@ -98,6 +98,8 @@ pub struct Session {
     snap_dir: PathBuf,
     url: String,
     lent: Lent,
+    /// The page is there already, and stays.
+    landed: Option<Landed>,
     navigations: mpsc::Sender<Navigation>,
 }
 
@@ -129,10 +131,15 @@ impl Session {
                 }
             }
         }
-        Ok(Self { snap_dir: snap_dir.to_owned(), url: url.to_owned(), lent, navigations })
+        Ok(Self { snap_dir: snap_dir.to_owned(), url: url.to_owned(), lent, landed: None, navigations })
     }
 
-    /// Tells hooks of a page that is loaded already.
+    /// The page is loaded already: no hook loads it again.
+    pub fn stay(&mut self, landed: Landed) {
+        self.landed = Some(landed);
+    }
+
+    /// Tells hooks of a page that is loaded already, where none of them would.
     pub fn loaded(&self, landed: &Landed) -> io::Result<()> {
         self.tell(&navigated(&self.url, WaitUntil::Load, Duration::ZERO, Ok(landed)))
     }
@@ -174,6 +181,9 @@ impl Session {
     }
 
     async fn ask(&self, wish: Wish, deadline: Instant) -> Result<Landed, String> {
+        if let Some(landed) = &self.landed {
+            return Ok(landed.clone());
+        }
         let (answer, landed) = oneshot::channel();
         let deadline = deadline.min(Instant::now() + wish.limit);
         let navigation = Navigation { url: self.url.clone(), until: wish.until, deadline, answer };

@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod drive;
 pub mod env;
 pub mod event;
+pub mod host;
 pub mod launch;
 pub mod names;
 pub mod outputs;

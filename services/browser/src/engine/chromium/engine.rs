@@ -25,6 +25,7 @@ use crate::engine::trust::Trusted;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
+use crate::hooks::host::HookHost;
 use crate::process::ProcessInfo;
 use crate::relay::{Capture, locate_extension};
 use crate::uplink::Uplink;
@@ -41,6 +42,7 @@ pub struct Chromium {
     testing: bool,
     capture: Capture,
     run_dir: Arc<RunDir>,
+    hooks: Arc<HookHost>,
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
     uplink: Uplink,
@@ -65,6 +67,7 @@ impl Chromium {
                 ChromiumCapture::Wrapped => Capture::Wrapped,
                 ChromiumCapture::Stealth => Capture::Stealth,
             },
+            hooks: Arc::new(HookHost::new(config.hooks.clone(), run_dir.path())),
             run_dir,
             extension,
             uplink,
@@ -158,6 +161,7 @@ impl Chromium {
         Ok(Arc::new(Running {
             extension: extension.ok_or(missing),
             _run_dir: self.run_dir.clone(),
+            hooks: self.hooks.clone(),
             connection,
             exited: browser.process().clone(),
             browser: Mutex::new(Some((browser, screen))),
@@ -278,6 +282,7 @@ pub(super) struct Running {
     pub proxied: bool,
     pub ids: RequestIds,
     _run_dir: Arc<RunDir>,
+    pub hooks: Arc<HookHost>,
 }
 
 impl Running {

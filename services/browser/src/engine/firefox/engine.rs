@@ -22,6 +22,7 @@ use crate::engine::trust::Trusted;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
+use crate::hooks::host::HookHost;
 use crate::process::ProcessInfo;
 use crate::relay::{Capture, locate_extension};
 use crate::uplink::Uplink;
@@ -33,6 +34,7 @@ pub struct Firefox {
     trusted: Trusted,
     launch_timeout: Duration,
     run_dir: Arc<RunDir>,
+    hooks: Arc<HookHost>,
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
     uplink: Uplink,
@@ -45,12 +47,14 @@ impl Firefox {
     /// # Errors
     /// When the directory for profiles cannot be made, or a trusted certificate not be read. The programs are looked for when a browser is started.
     pub fn new(config: &Config, uplink: Uplink) -> Result<Self, StartError> {
+        let run_dir = Arc::new(RunDir::prepare(config.run_dir.clone())?);
         Ok(Self {
+            hooks: Arc::new(HookHost::new(config.hooks.clone(), run_dir.path())),
             firefox: config.firefox_executable.clone(),
             geckodriver: config.geckodriver.clone(),
             trusted: Trusted::read(&config.trusted_certificates)?,
             launch_timeout: config.launch_timeout,
-            run_dir: Arc::new(RunDir::prepare(config.run_dir.clone())?),
+            run_dir,
             extension: locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string()),
             uplink,
             capture: match config.firefox_capture {
@@ -124,6 +128,7 @@ impl Firefox {
             browser: Mutex::new(Some(Arc::new(browser))),
             screen,
             _run_dir: self.run_dir.clone(),
+            hooks: self.hooks.clone(),
         }))
     }
 
@@ -220,6 +225,7 @@ pub(super) struct Running {
     /// Or why there is none though it is needed.
     pub extension: Result<Extension, Option<String>>,
     _run_dir: Arc<RunDir>,
+    pub hooks: Arc<HookHost>,
 }
 
 impl Running {
