@@ -14,9 +14,12 @@ use super::launch::{Launch, Limits};
 use super::names::{Family, Generation};
 use super::plan::{Planned, Sources, plan};
 use super::runner::Options;
+use super::schema::{Kind, Property};
 
-/// Settings that say which program or file is used: they are the operator's alone.
-const OPERATORS: [&str; 7] = ["_BINARY", "_ARGS", "_ARGS_EXTRA", "_DIR", "_FILE", "_PATH", "_CDP_URL"];
+/// Texts that requests may set, by the ends of their names. All other texts are the operator's: they may name programs,
+/// arguments, files, servers or keys, or tell an agent what to do.
+const TEXTS: [&str; 8] =
+    ["USER_AGENT", "RESOLUTION", "WAIT_FOR", "FORMAT", "FORMATS", "LANGUAGE", "MAX_SIZE", "DOMAINS"];
 /// Address space and processes of hooks, as a run by hand has them.
 const LIMITS: Limits = Limits { file: 1 << 30, processes: 4096, memory: None };
 
@@ -141,11 +144,11 @@ impl HookHost {
 
     /// The operator's settings with those of the request that are declared and harmless.
     fn given(&self, found: &Found, asked: &RunHooksCommand) -> Result<Given, HostError> {
-        let mut declared = Vec::new();
+        let mut declared = BTreeMap::new();
         for name in &asked.plugins {
             let plugin = found.plugin(name).ok_or_else(|| HostError::Unknown(name.clone()))?;
             for part in with_required(found, plugin)? {
-                declared.extend(part.schema.properties.keys());
+                declared.extend(&part.schema.properties);
             }
         }
         let mut given: Given = self.config.settings.clone();
@@ -153,13 +156,25 @@ impl HookHost {
             given.entry("NODE_MODULES_DIR".to_owned()).or_insert_with(|| modules.display().to_string());
         }
         for (key, value) in &asked.settings {
-            let operators = OPERATORS.iter().any(|end| key.ends_with(end));
-            if operators || !declared.contains(&key) {
+            if !declared.get(key).is_some_and(|property| may_be_set(key, property)) {
                 return Err(HostError::Setting { key: key.clone() });
             }
             given.insert(key.clone(), value.clone());
         }
         Ok(given)
+    }
+}
+
+fn may_be_set(key: &str, property: &Property) -> bool {
+    match property.kind {
+        Some(Kind::Boolean | Kind::Integer | Kind::Number) => true,
+        Some(Kind::String) => {
+            let end = |text: &&str| {
+                key.strip_suffix(*text).is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
+            };
+            !property.allowed.is_empty() || TEXTS.iter().any(|text| end(&text))
+        }
+        _ => false,
     }
 }
 
@@ -172,7 +187,9 @@ mod tests {
         std::fs::create_dir_all(&plugin).unwrap();
         std::fs::write(
             plugin.join("config.json"),
-            r#"{"properties":{"MINE_DEPTH":{"type":"integer","default":1},"MINE_BINARY":{"type":"string","default":"cat"}}}"#,
+            r#"{"properties":{"MINE_DEPTH":{"type":"integer","default":1},"MINE_BINARY":{"type":"string","default":"cat"},
+                "PATH":{"type":"string"},"MINE_PROMPT":{"type":"string"},"MINE_ARGS":{"type":"array"},
+                "MINE_USER_AGENT":{"type":"string"},"MINE_HOW":{"type":"string","enum":["a","b"]}}}"#,
         )
         .unwrap();
         std::fs::write(plugin.join("on_Snapshot__10_mine.sh"), "").unwrap();
@@ -199,7 +216,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = host(dir.path());
         let prepare = |asked: &RunHooksCommand| host.prepare(asked, ("http://a/", 7, 0), true);
-        let prepared = prepare(&asked(&["mine"], &[("MINE_DEPTH", "3")])).unwrap();
+        let prepared =
+            prepare(&asked(&["mine"], &[("MINE_DEPTH", "3"), ("MINE_USER_AGENT", "me"), ("MINE_HOW", "b")]))
+                .unwrap();
         assert_eq!(prepared.hooks.len(), 1);
         assert_eq!(prepared.hooks[0].env["MINE_DEPTH"], "3");
         assert!(prepared.places.snap_dir.starts_with(dir.path().join("hooks")));
@@ -207,6 +226,8 @@ mod tests {
             (&["/bin/sh"], ("MINE_DEPTH", "3")),
             (&["mine"], ("MINE_BINARY", "/bin/sh")),
             (&["mine"], ("PATH", "/tmp")),
+            (&["mine"], ("MINE_PROMPT", "rm")),
+            (&["mine"], ("MINE_ARGS", "[\"-x\"]")),
             (&["mine"], ("LD_PRELOAD", "/tmp/x.so")),
         ] {
             let error = prepare(&asked(plugins, &[settings])).unwrap_err().to_string();

@@ -1,5 +1,6 @@
 //! Hooks of plugins as a command: they run beside the page, and where the browser is Chromium it is lent to them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,13 +60,22 @@ pub(super) async fn run_hooks(
             return CommandReport::failed(CommandStatus::Error, "hooks not run", failure);
         }
     };
-    let dir = prepared.places.data_dir.clone();
-    let report = run_prepared(page, index, asked, prepared, deadline).await;
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
-    if let Err(error) = removed.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
-        tracing::warn!(%error, "a directory of hooks could not be removed");
+    let _scratch = Scratch(prepared.places.data_dir.clone());
+    run_prepared(page, index, asked, prepared, deadline).await
+}
+
+/// The directory of a command's hooks; it goes with the command, however that ends.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let dir = std::mem::take(&mut self.0);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = std::fs::remove_dir_all(&dir) {
+                tracing::warn!(?dir, %error, "a directory of hooks could not be removed");
+            }
+        });
     }
-    report
 }
 
 async fn prepare<P: Page>(page: &mut P, index: u32, asked: &RunHooksCommand) -> Result<Prepared, HostError> {
