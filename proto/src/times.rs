@@ -31,6 +31,7 @@ impl Command {
                 _ => seconds(30),
             },
             Some(Step::Assert(_)) => seconds(5),
+            Some(Step::RunHooks(_)) => seconds(300),
             _ => seconds(30),
         };
         self.timeout.and_then(|d| Duration::try_from(d).ok()).unwrap_or(default)

@@ -1,5 +1,6 @@
 //! Receiver-side checks of what users submit: every wrong field at once, each
 //! with its path, so that one answer is enough to mend a request.
+mod hooks;
 mod interaction;
 
 use std::{fmt, time::Duration};
@@ -107,6 +108,14 @@ fn step_errors(step: &Step, path: &str, page: &mut bool, errors: &mut FieldError
                 errors.push(&field, "is not set: 1 ms to 10 min");
             }
             duration(sleep.duration, &field, Duration::from_millis(1), MAX_STAY, errors);
+        }
+        Step::RunHooks(run) => {
+            let path = format!("{path}.run_hooks");
+            if run.url.is_empty() {
+                loaded(*page, &path, errors);
+            }
+            hooks::run_hooks_errors(run, &path, errors);
+            *page = true;
         }
         _ => {
             loaded(*page, path, errors);

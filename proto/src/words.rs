@@ -126,6 +126,7 @@ impl Command {
         "evaluate",
         "extract",
         "assert",
+        "run_hooks",
     ];
 
     /// The step's name, as `get`; "none" when no step is set.
@@ -147,6 +148,7 @@ impl Command {
             Some(Step::Evaluate(_)) => "evaluate",
             Some(Step::Extract(_)) => "extract",
             Some(Step::Assert(_)) => "assert",
+            Some(Step::RunHooks(_)) => "run_hooks",
         }
     }
 
@@ -169,6 +171,7 @@ impl Command {
             Some(Step::Evaluate(_)) => "EvaluateCommand",
             Some(Step::Extract(_)) => "ExtractCommand",
             Some(Step::Assert(_)) => "AssertCommand",
+            Some(Step::RunHooks(_)) => "RunHooksCommand",
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod checker;
 pub mod docs;
 pub mod integrity;
 pub mod measure;
+pub mod plugins;
 pub mod process;
 pub mod session;
 pub mod trap;

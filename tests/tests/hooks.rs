@@ -3,54 +3,13 @@
 // Clippy's allowance for tests does not reach the functions they share.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use rustix::process::Signal;
+use sonde_site::{Site, SiteOptions};
+use sonde_tests::plugins::{RUN, package, run, run_in};
 use sonde_tests::world::World;
-
-const RUN: Duration = Duration::from_secs(120);
-/// As `./x setup` installs it.
-const VENV: &str = "abx-plugins-1.11.86";
-
-/// The programs and the plugins of the package.
-fn package() -> (PathBuf, PathBuf) {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
-    let venv = cache.join("sonde").join(VENV);
-    let lib = std::fs::read_dir(venv.join("lib")).unwrap_or_else(|e| panic!("{venv:?}: {e}; run ./x setup"));
-    let python =
-        lib.filter_map(Result::ok).map(|e| e.path()).find(|p| p.join("site-packages").exists()).unwrap();
-    (venv.join("bin"), python.join("site-packages/abx_plugins/plugins"))
-}
-
-/// Runs plugins on a page; gives the exit code and the lines of the index.
-async fn run(world: &World, url: &str, plugins: &str, more: &[&str]) -> (i32, Vec<Value>, String) {
-    let (bin, dir) = package();
-    let (bin, dir, out) =
-        (bin.display().to_string(), dir.display().to_string(), world.data().display().to_string());
-    let mut arguments = vec!["hooks", "run", url, "--dir", &dir, "--path", &bin, "--plugins", plugins];
-    arguments.extend([
-        "--out",
-        &out,
-        "--launch",
-        "interpreter",
-        "--with",
-        "FAVICON_PROVIDER=",
-        "--with",
-        "TIMEOUT=60",
-    ]);
-    arguments.extend(more);
-    let mut sonde = world.sonde(arguments);
-    let code = sonde.code(RUN).await;
-    let said = format!("{}\n{}", sonde.stdout(), sonde.stderr());
-    let index = std::fs::read_to_string(world.data().join("index.jsonl")).unwrap_or_default();
-    (code, index.lines().map(|l| serde_json::from_str(l).unwrap()).collect(), said)
-}
-
-fn result<'a>(index: &'a [Value], plugin: &str) -> &'a Value {
-    index.iter().rfind(|l| l["type"] == "ArchiveResult" && l["plugin"] == plugin).unwrap()
-}
 
 fn url_of(path: &Path) -> String {
     format!("file://{}", path.display())
@@ -76,17 +35,10 @@ async fn lists_of_pages_become_snapshots() {
         let world = World::new();
         let path = world.write(file, text);
         let plugin = format!("parse_{kind}_urls");
-        let (code, index, said) = run(&world, &url_of(&path), &plugin, &[]).await;
-        assert_eq!(
-            (code, &result(&index, &plugin)["status"]),
-            (0, &"succeeded".into()),
-            "{kind}: {said}\n{index:#?}"
-        );
+        let ran = run(&world, &url_of(&path), &plugin, &[]).await;
+        assert_eq!((ran.code, ran.status(&plugin)), (0, "succeeded"), "{kind}: {ran:#?}");
         let wanted = format!("http://found.test/{kind}");
-        let found = |l: &Value| {
-            l["type"] == "Snapshot" && l["url"] == wanted.as_str() && l["plugin"] == plugin.as_str()
-        };
-        assert!(index.iter().any(found), "{kind}: {index:#?}");
+        assert!(ran.found(&plugin).contains(&wanted.as_str()), "{kind}: {ran:#?}");
         world.assert_nothing_left(Duration::from_secs(5)).await;
     }
 }
@@ -115,4 +67,128 @@ async fn the_list_says_what_is_there() {
     let mut sonde = world.sonde(["hooks", "list"]);
     assert_eq!(sonde.code(RUN).await, 4);
     assert!(sonde.stderr().contains("--dir DIR"), "{}", sonde.stderr());
+}
+
+/// A36, A51, A52: what downloads in the background has its time, and those that read its files find them.
+#[tokio::test]
+async fn downloads_have_their_time() {
+    let world = World::new();
+    let site = Site::start(SiteOptions::default()).await.unwrap();
+    // The resolver of C does not know names below localhost.
+    let url = site.url("127.0.0.1", "/p/javascript?v=hooks");
+    let ran = run(&world, &url, "wget,favicon,htmltotext,parse_html_urls,hashes", &["--json"]).await;
+    assert_eq!(ran.status("wget"), "succeeded", "{ran:#?}");
+    assert_eq!(ran.status("htmltotext"), "succeeded", "{ran:#?}");
+    assert_eq!(ran.status("hashes"), "succeeded", "{ran:#?}");
+    let text = std::fs::read_to_string(world.data().join("htmltotext/htmltotext.txt")).unwrap();
+    assert!(text.contains("javascript"), "{text}");
+    // The hashes are those of files that wget had brought before.
+    let hashes = std::fs::read_to_string(world.data().join("hashes/hashes.json")).unwrap();
+    assert!(hashes.contains("wget/") && hashes.contains("htmltotext/"), "{hashes}");
+    // The site has no icon.
+    assert_eq!(ran.result("favicon", "")["plugin"], "favicon", "{ran:#?}");
+    assert!(!ran.said.contains("\"signal\":15"), "none is asked to end: {}", ran.said);
+    world.assert_nothing_left(Duration::from_secs(5)).await;
+}
+
+/// A36, A75: git clones a repository from disk.
+#[tokio::test]
+async fn a_repository_is_cloned() {
+    let world = World::new();
+    let source = world.path().join("source.git");
+    let script = format!(
+        "git init -q {0} && git -C {0} -c user.name=a -c user.email=a@a.test commit -q --allow-empty -m first",
+        source.display()
+    );
+    let mut made = world.start(Path::new("/bin/sh"), ["-c", &script]);
+    assert_eq!(made.code(RUN).await, 0, "{}", made.stderr());
+    let ran = run(&world, &url_of(&source), "git", &["--with", "GIT_DOMAINS="]).await;
+    assert_eq!(ran.status("git"), "succeeded", "{ran:#?}");
+    let cloned = std::fs::read_dir(world.data().join("git")).unwrap().filter_map(Result::ok);
+    assert!(cloned.into_iter().any(|e| e.path().is_dir()), "{ran:#?}");
+    world.assert_nothing_left(Duration::from_secs(5)).await;
+}
+
+/// A hook of a plugin of this test.
+fn plugin(world: &World, file: &str, script: &str) -> std::path::PathBuf {
+    let dir = world.path().join("plugins");
+    std::fs::create_dir_all(dir.join("mine")).unwrap();
+    std::fs::write(dir.join("mine").join(file), script).unwrap();
+    dir
+}
+
+/// A41-A43, A45: pages that hooks find are run, no deeper, no more and no larger than asked, by workers beside each other.
+#[tokio::test]
+async fn pages_that_hooks_find_are_run_within_limits() {
+    let world = World::new();
+    let find = r#"head -c 1000 /dev/zero > body.bin
+for n in 1 2 3; do echo "{\"type\":\"Snapshot\",\"url\":\"${1#--url=}$n/\"}"; done
+echo '{"type":"ArchiveResult","status":"succeeded","output_str":"found"}'"#;
+    plugin(
+        &world,
+        "on_CrawlSetup__10_server.daemon.bg.sh",
+        "trap 'exit 0' TERM; touch \"$CRAWL_DIR/up\"; echo up; while :; do sleep 60 & wait $!; done",
+    );
+    let dir =
+        plugin(&world, "on_Snapshot__10_find.sh", &format!("[ -e \"$CRAWL_DIR/up\" ] || exit 4\n{find}"));
+    let limits = ["--depth", "2", "--max-urls", "8", "--max-size", "5500B", "--workers", "3"];
+    let ran = run_in(&world, &dir, "http://a.test/", &limits).await;
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    let pages: Vec<_> =
+        std::fs::read_dir(world.data().join("snapshots")).unwrap().filter_map(Result::ok).collect();
+    assert_eq!(pages.len(), 8, "{}", ran.said);
+    let kept = pages.iter().filter(|page| page.path().join("mine/body.bin").exists()).count();
+    assert_eq!(kept, 5, "{}", ran.said);
+    assert!(
+        ran.said.contains("9 hooks started, 0 killed") && ran.said.contains("8 pages, 5000 bytes"),
+        "{}",
+        ran.said
+    );
+    assert!(ran.said.contains("beyond the number of pages") || ran.said.contains("too deep"), "{}", ran.said);
+    assert_eq!(ran.result("mine", "server")["status"], "noresults", "it is ended with the crawl, and obeys");
+    let depths: Vec<_> = ran
+        .index
+        .iter()
+        .filter(|l| l["type"] == "Snapshot")
+        .map(|l| l["snapshot_depth"].as_u64().unwrap())
+        .collect();
+    assert!(depths.contains(&1) && depths.iter().all(|d| *d <= 2), "{depths:?}");
+    world.assert_nothing_left(Duration::from_secs(5)).await;
+}
+
+/// A44, A46: words on standard input and Ctrl-C are obeyed; a retry runs only what failed or was skipped.
+#[tokio::test]
+async fn a_run_is_interrupted_and_taken_up_again() {
+    let world = World::new();
+    plugin(
+        &world,
+        "on_Snapshot__10_done.sh",
+        r#"echo x >> ran; echo '{"type":"ArchiveResult","status":"succeeded"}'"#,
+    );
+    let dir =
+        plugin(&world, "on_Snapshot__20_stuck.sh", "[ -e again ] && exit 0; touch again; echo up; sleep 300");
+    let out = world.data();
+    let [dir_text, out_text] = [&dir, &out].map(|p| p.display().to_string());
+    let mut sonde =
+        world.sonde(["hooks", "run", "http://a.test/", "--dir", &dir_text, "--out", &out_text, "--json"]);
+    sonde_tests::world::until("the second hook", RUN, || {
+        sonde.stdout().contains("\"line\":\"up\"").then_some(())
+    })
+    .await;
+    sonde.signal_group(Signal::INT);
+    assert_eq!(sonde.code(RUN).await, 11, "{}", sonde.stderr());
+    let ran = run_in(&world, &dir, "http://a.test/", &["--retry"]).await;
+    assert_eq!(
+        (ran.code, ran.result("mine", "stuck")["status"].as_str()),
+        (0, Some("noresults")),
+        "{ran:#?}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(out.join("mine/ran")).unwrap(),
+        "x\n",
+        "what succeeded is not run again"
+    );
+    let ran = run_in(&world, &dir, "http://a.test/", &["--retry"]).await;
+    assert!(ran.code == 4 && ran.said.contains("nothing failed"), "{ran:#?}");
+    world.assert_nothing_left(Duration::from_secs(5)).await;
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use sonde_proto::visit::v1::Display;
 
+use crate::hooks::HooksArgs;
+
 /// Measures and drives the web with real browsers.
 #[derive(Debug, Parser)]
 #[command(name = "sonde", version, max_term_width = 110)]
@@ -80,82 +82,6 @@ pub enum ProfileAction {
         #[arg(long, value_name = "ADDRESS")]
         storage: Option<String>,
     },
-}
-
-/// Hooks of plugins.
-#[derive(Clone, Debug, Parser)]
-pub struct HooksArgs {
-    #[command(subcommand)]
-    pub command: HooksCommand,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub enum HooksCommand {
-    /// Plugins, their hooks in order, whether they are enabled, and the programs they miss
-    List(HooksSetup),
-    /// Run the hooks of plugins on one page
-    Run(Box<HooksRunArgs>),
-}
-
-/// Which plugins, with which settings.
-#[derive(Clone, Debug, Parser)]
-pub struct HooksSetup {
-    /// Directory of plugins (repeatable)
-    #[arg(long, value_name = "DIR", env = "SONDE_HOOKS_DIRS", value_delimiter = ':')]
-    pub dir: Vec<PathBuf>,
-    /// Only these plugins, and what they require
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub plugins: Vec<String>,
-    /// A setting of plugins, such as WGET_TIMEOUT=30 (repeatable)
-    #[arg(long = "with", value_name = "NAME=VALUE")]
-    pub with: Vec<String>,
-    /// Searched for programs before PATH (repeatable)
-    #[arg(long, value_name = "DIR", env = "SONDE_HOOKS_PATH", value_delimiter = ':')]
-    pub path: Vec<PathBuf>,
-    /// The runtime that plugins are told they run in: abx-dl or archivebox
-    #[arg(long, value_name = "NAME", default_value = "abx-dl")]
-    pub runtime: String,
-}
-
-/// A run of hooks.
-#[derive(Clone, Debug, Parser)]
-pub struct HooksRunArgs {
-    /// The page
-    pub url: String,
-    #[command(flatten)]
-    pub setup: HooksSetup,
-    /// Where index.jsonl and a directory for each plugin go
-    #[arg(long, value_name = "DIR", default_value = "sonde-hooks")]
-    pub out: PathBuf,
-    /// Time of a hook whose plugin says none
-    #[arg(long, value_parser = duration, default_value = "60s", value_name = "TIME")]
-    pub timeout: Duration,
-    /// Run hooks of one step (first digit of their number) beside each other
-    #[arg(long)]
-    pub step_parallel: bool,
-    /// A hook that ends well and says nothing has succeeded, as in ArchiveBox of January 2026
-    #[arg(long)]
-    pub seed_mode: bool,
-    /// How hooks are started
-    #[arg(long, value_enum, default_value_t = LaunchArg::Auto)]
-    pub launch: LaunchArg,
-    /// Pages that hooks find beyond this depth are dropped
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(0..=4))]
-    pub max_depth: u64,
-    /// Print every event as a line of JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// How hooks are started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LaunchArg {
-    /// By their first line where they are executable, else by their suffix
-    Auto,
-    /// By their first line only
-    Shebang,
-    /// By their suffix: python3, node, bash
-    Interpreter,
 }
 
 /// How the tables are printed.
@@ -504,7 +430,7 @@ pub enum VisitsAction {
     Watch { crawl_id: String, visit_no: i64 },
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<sonde_runtime::config::units::HumanDuration>().map(|d| d.0).map_err(|e| e.to_string())
 }
 

@@ -39,7 +39,12 @@ pub(super) fn interaction_errors(step: &Step, path: &str, errors: &mut FieldErro
         Step::Evaluate(evaluate) => evaluate_errors(evaluate, &format!("{path}.evaluate"), errors),
         Step::Extract(extract) => extract_errors(extract, &format!("{path}.extract"), errors),
         Step::Assert(assert) => assert_errors(assert, &format!("{path}.assert"), errors),
-        Step::Get(_) | Step::Browse(_) | Step::Screenshot(_) | Step::DumpPageSource(_) | Step::Sleep(_) => {}
+        Step::Get(_)
+        | Step::Browse(_)
+        | Step::Screenshot(_)
+        | Step::DumpPageSource(_)
+        | Step::Sleep(_)
+        | Step::RunHooks(_) => {}
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sonde_proto::visit::v1::BrowserKind;
 use sonde_runtime::endpoint::Endpoint;
 
+use crate::hooks::host::HooksConfig;
 use crate::slot::{Memory, Wear};
 
 /// How a browser-service is set up. In the environment: `SONDE_BROWSER__SLOTS=4`.
@@ -79,6 +80,8 @@ pub struct Config {
     /// Bytes of records of one attempt that may wait for storage.
     #[serde(with = "sonde_runtime::config::size")]
     pub buffer: u64,
+    /// Hooks that visits may run.
+    pub hooks: HooksConfig,
 }
 
 /// Which browser is started before its first visit.
@@ -159,6 +162,7 @@ impl Default for Config {
             firefox_capture: FirefoxCapture::Wrapped,
             testing: false,
             buffer: 32 << 20,
+            hooks: HooksConfig::default(),
         }
     }
 }

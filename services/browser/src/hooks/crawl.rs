@@ -101,6 +101,10 @@ impl Crawl {
         self.state
     }
 
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     pub fn snapshots(&self) -> &[Snapshot] {
         &self.snapshots
     }
@@ -142,7 +146,8 @@ impl Crawl {
     pub fn grow(&mut self, number: Number, bytes: u64) -> bool {
         let Some(snapshot) = self.snapshots.get_mut(number) else { return false };
         let (own, all) = (snapshot.size.saturating_add(bytes), self.size.saturating_add(bytes));
-        let fits = snapshot.state == State::Started
+        // One that was sealed by an abort still brings what it has.
+        let fits = snapshot.state != State::Queued
             && own <= self.bounds.max_snapshot_size
             && all <= self.bounds.max_size;
         if fits {

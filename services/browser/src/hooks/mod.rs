@@ -5,11 +5,14 @@
 //! they leave, [`verdict`] says how each ended. No request ever names a path: plugins are named, and looked for in
 //! configured directories only.
 
+pub mod chrome;
 pub mod config;
 pub mod crawl;
 pub mod discovery;
+pub mod drive;
 pub mod env;
 pub mod event;
+pub mod host;
 pub mod launch;
 pub mod names;
 pub mod outputs;

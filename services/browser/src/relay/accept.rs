@@ -61,10 +61,10 @@ pub(super) async fn handshake(
 fn refusal(request: &Request, shared: &Shared, origin: Option<&str>) -> Option<StatusCode> {
     let headers = request.headers();
     let Some(origin) = origin else { return Some(StatusCode::SERVICE_UNAVAILABLE) };
-    if one(headers, header::HOST) != Some(&format!("127.0.0.1:{}", shared.port)) {
+    if one_header(headers, header::HOST) != Some(&format!("127.0.0.1:{}", shared.port)) {
         return Some(StatusCode::MISDIRECTED_REQUEST);
     }
-    if one(headers, header::ORIGIN) != Some(origin) {
+    if one_header(headers, header::ORIGIN) != Some(origin) {
         return Some(StatusCode::FORBIDDEN);
     }
     if request.uri().path() != "/relay" {
@@ -75,14 +75,14 @@ fn refusal(request: &Request, shared: &Shared, origin: Option<&str>) -> Option<S
 }
 
 /// A header that is there exactly once.
-fn one(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+pub(crate) fn one_header(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
 }
 
 /// Compares in a time that does not tell how much of the secret was right.
-fn same_secret(given: &str, secret: &str) -> bool {
+pub(crate) fn same_secret(given: &str, secret: &str) -> bool {
     let differences = given.bytes().zip(secret.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
     std::hint::black_box(differences) == 0 && given.len() == secret.len()
 }

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use accept::{one_header, same_secret};
 pub use bodies::ExtensionBody;
 pub use prepare::{
     Capture, ExtensionConfig, ExtensionFacts, PrepareError, locate_extension, prepare_extension,

@@ -28,6 +28,7 @@ use crate::engine::trust::Trusted;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
+use crate::hooks::host::HookHost;
 use crate::process::ProcessInfo;
 use crate::relay::{Capture, locate_extension};
 use crate::uplink::Uplink;
@@ -45,6 +46,7 @@ pub struct Chromium {
     capture: Capture,
     run_dir: Arc<RunDir>,
     profiles: Profiles,
+    hooks: Arc<HookHost>,
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
     uplink: Uplink,
@@ -70,6 +72,7 @@ impl Chromium {
                 ChromiumCapture::Stealth => Capture::Stealth,
             },
             profiles: Profiles::new(config, run_dir.path(), uplink.clone()),
+            hooks: Arc::new(HookHost::new(config.hooks.clone(), run_dir.path())),
             run_dir,
             extension,
             uplink,
@@ -182,6 +185,7 @@ impl Chromium {
         Ok(Arc::new(Running {
             extension: extension.ok_or(missing),
             _run_dir: self.run_dir.clone(),
+            hooks: self.hooks.clone(),
             connection,
             exited: browser.process().clone(),
             browser: Mutex::new(Some((browser, screen))),
@@ -305,6 +309,7 @@ pub(super) struct Running {
     /// Visits run in the browser's own profile, not in contexts of their own.
     pub kept: Option<Kept>,
     _run_dir: Arc<RunDir>,
+    pub hooks: Arc<HookHost>,
 }
 
 impl Running {

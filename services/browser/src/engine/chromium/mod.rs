@@ -1,11 +1,13 @@
 //! Chromium: launched by us, driven over a DevTools pipe.
 
+mod bridge;
 mod calls;
 pub(super) mod capabilities;
 pub mod cdp;
 mod engine;
 pub mod features;
 pub mod flags;
+mod hook_browser;
 pub mod http;
 mod inlined;
 mod kept;
@@ -18,5 +20,7 @@ mod strangers;
 mod visit;
 mod workers;
 
+pub use bridge::Bridge;
 pub use engine::Chromium;
+pub use hook_browser::{HookBrowser, HookBrowserError, HookTab};
 pub use strangers::keep_strangers;

@@ -1,10 +1,12 @@
 //! What each command does on the page: the same on every engine, over what each can do with its page.
 
 mod glob;
+pub(super) mod hooks;
 pub(super) mod input;
 mod interact;
 pub(super) mod script;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sonde_proto::visit::v1::command::Step;
@@ -18,6 +20,8 @@ use self::script::{Answer, Script};
 use super::links::{Draw, candidates, plain_may_help, same_site};
 use super::{CommandReport, Progress};
 use crate::attempt::{fault, links, or};
+use crate::hooks::host::HookHost;
+use crate::uplink::AttemptUplink;
 
 /// Why a page was not loaded, in the words of its engine.
 pub(super) trait NotLoaded: Send {
@@ -30,7 +34,14 @@ pub(super) trait NotLoaded: Send {
 /// A visit's main page, as its engine drives it.
 pub(super) trait Page: Send {
     type NotLoaded: NotLoaded;
+    /// Whether hooks can have the browser.
+    const LENDS: bool;
 
+    /// What hooks a visit may run.
+    fn hook_host(&self) -> Arc<HookHost>;
+    fn uplink(&self) -> &AttemptUplink;
+    /// Lends the browser and its page to hooks; `None` where it does not lend.
+    fn lend(&self) -> impl Future<Output = std::io::Result<Option<hooks::Loan>>> + Send;
     fn progress(&self) -> &Progress;
     /// URL or bare host name.
     fn site_url(&self) -> &str;
@@ -123,6 +134,7 @@ pub(super) async fn run(
             Ok(()) => CommandReport::ok(),
             failed => page.report(failed, deadline).await,
         },
+        Some(Step::RunHooks(asked)) => hooks::run_hooks(page, index, asked, deadline).await,
         Some(step) => interact::interact(page, command.name(), step, deadline).await,
         None => {
             let failure = fault::invalid("command", "a command without a step");

@@ -25,6 +25,7 @@ use crate::engine::trust::Trusted;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
+use crate::hooks::host::HookHost;
 use crate::process::ProcessInfo;
 use crate::relay::{Capture, locate_extension};
 use crate::uplink::Uplink;
@@ -37,6 +38,7 @@ pub struct Firefox {
     launch_timeout: Duration,
     run_dir: Arc<RunDir>,
     profiles: Profiles,
+    hooks: Arc<HookHost>,
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
     uplink: Uplink,
@@ -52,6 +54,7 @@ impl Firefox {
         let run_dir = Arc::new(RunDir::prepare(config.run_dir.clone())?);
         Ok(Self {
             profiles: Profiles::new(config, run_dir.path(), uplink.clone()),
+            hooks: Arc::new(HookHost::new(config.hooks.clone(), run_dir.path())),
             firefox: config.firefox_executable.clone(),
             geckodriver: config.geckodriver.clone(),
             trusted: Trusted::read(&config.trusted_certificates)?,
@@ -146,6 +149,7 @@ impl Firefox {
             screen,
             profile,
             _run_dir: self.run_dir.clone(),
+            hooks: self.hooks.clone(),
         }))
     }
 
@@ -244,6 +248,7 @@ pub(super) struct Running {
     /// Visits run in the browser's own profile, not in user contexts of their own.
     pub profile: Option<Profile>,
     _run_dir: Arc<RunDir>,
+    pub hooks: Arc<HookHost>,
 }
 
 impl Running {

@@ -36,8 +36,8 @@ pub(super) enum Order {
 pub(super) struct Live {
     pub planned: Planned,
     pub process: Process,
-    /// Answers at the first line of its output, or at its end.
-    pub ready: oneshot::Receiver<()>,
+    /// Answers at the first line of its output, or at its end; `None`: it was waited for.
+    pub ready: Option<oneshot::Receiver<()>>,
     pub orders: watch::Sender<Order>,
     pub done: JoinHandle<HookResult>,
 }
@@ -176,7 +176,7 @@ async fn begin(planned: &Planned, options: &Options, events: &mpsc::Sender<Event
         started,
     };
     let done = tokio::spawn(follow.run(out, err, over));
-    Ok(Live { planned: planned.clone(), process, ready, orders, done })
+    Ok(Live { planned: planned.clone(), process, ready: Some(ready), orders, done })
 }
 
 /// Tells an event; that nobody listens any more is no reason to stop.

@@ -1,15 +1,17 @@
 //! Runs a plan of hooks: in order, beside each other where that is asked for, and to a bounded end.
 //!
-//! The end has three phases: SIGTERM to all background hooks at once, a wait for all of them together, each with its own
+//! Background hooks that end by themselves are waited for. The end of the others has three phases: SIGTERM to all at once, a wait for all of them together, each with its own
 //! deadline, and SIGKILL to the group of each that is late. So the end takes as long as the longest, not as all.
 //! Nothing polls: exits come by pidfd, output by pipes, orders by channels.
 
 mod live;
+mod native;
 mod reader;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,17 +19,25 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::event::{Event, HookResult};
 use super::launch::{Launch, Limits};
-use super::names::Generation;
+use super::names::{Background, Generation};
 use super::plan::Planned;
 use super::record::Status;
 use super::verdict::{Ended, Mode};
 use live::{Live, Order, tell};
+pub use native::Provider;
 
 /// Beyond its own time a background hook may take this to say that it is ready.
 const READY_EXTRA: Duration = Duration::from_secs(30);
+
+/// Text is extracted from 56 on, lists of pages are read from 70 on, indices and hashes are made from 90 on.
+const READERS_FROM: u32 = 56;
+
+/// How long hooks in the background may take to listen before a page is loaded for them, where nothing else waits.
+const LISTENING: Duration = Duration::from_secs(10);
 
 /// How hooks of one step relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +64,21 @@ pub struct Options {
     pub readiness: bool,
     /// Snapshots that hooks find beyond this depth are dropped and counted.
     pub max_depth: Option<u64>,
+    /// Hooks from this number on read what others left: background hooks that end by themselves end before them.
+    pub readers_from: u32,
+    /// Runs hooks of its plugin in place of their files.
+    pub provider: Option<Arc<dyn Provider>>,
+    /// The clean-up waits for it: background hooks of a crawl live as long as its pages are run.
+    pub hold: Option<Hold>,
+}
+
+/// Holds a run before its clean-up.
+#[derive(Debug, Clone, Default)]
+pub struct Hold {
+    /// Cancelled when all hooks were started, and those in the foreground have ended.
+    pub reached: CancellationToken,
+    /// To cancel for the run to end.
+    pub release: CancellationToken,
 }
 
 impl Default for Options {
@@ -67,6 +92,9 @@ impl Default for Options {
             grace: Duration::from_secs(2),
             readiness: true,
             max_depth: None,
+            readers_from: READERS_FROM,
+            provider: None,
+            hold: None,
         }
     }
 }
@@ -131,12 +159,16 @@ pub async fn run(
                 group.push(next);
             }
         }
+        if group.iter().any(|p| p.name.number.is_some_and(|n| n >= run.options.readers_from)) {
+            run.finite().await;
+        }
         run.gate().await;
         if run.report.aborted {
             break;
         }
         run.group(group).await;
     }
+    run.held().await;
     run.clean_up().await;
     let with = |status| run.report.results.iter().filter(|r| r.status == status).count();
     let (succeeded, failed) = (with(Status::Succeeded), with(Status::Failed));
@@ -213,24 +245,59 @@ impl Run {
             let mut foreground = Vec::new();
             for planned in std::mem::take(&mut group) {
                 let wait = self.options.readiness && self.options.pace == Pace::Sequential;
+                if let Some(provider) = self.provider_of(&planned) {
+                    group.extend(self.natively(provider, planned).await);
+                    continue;
+                }
                 match live::start(planned, &self.options, &self.events).await {
                     Err(result) => self.finish(*result).await,
                     Ok(live) if live.planned.name.is_background() => self.in_background(live, wait).await,
                     Ok(live) => foreground.push(live),
                 }
             }
-            group = self.settle(foreground).await;
+            group.extend(self.settle(foreground).await);
+        }
+    }
+
+    async fn held(&mut self) {
+        let Some(hold) = self.options.hold.clone() else { return };
+        hold.reached.cancel();
+        while !self.report.aborted {
+            tokio::select! {
+                () = hold.release.cancelled() => return,
+                control = self.control() => drop(self.obey(control, &[]).await),
+            }
+        }
+    }
+
+    /// Waits until every hook in the background has said something, as they do once they listen; none holds up the others
+    /// for long.
+    async fn listeners(&mut self) {
+        let ready = self.background.iter_mut().filter_map(|live| live.ready.take());
+        let all = futures_util::future::join_all(ready);
+        if timeout(LISTENING, all).await.is_err() {
+            tracing::warn!("a hook in the background said nothing before the page was loaded");
+        }
+    }
+
+    /// Waits for the background hooks that end by themselves; each has its own time.
+    async fn finite(&mut self) {
+        while !self.report.aborted {
+            let ends = |live: &mut Live| live.planned.name.background == Background::Finite;
+            let finite: Vec<Live> = self.background.extract_if(.., ends).collect();
+            if finite.is_empty() {
+                return;
+            }
+            let again = self.settle(finite).await;
+            self.group(again).await;
         }
     }
 
     async fn in_background(&mut self, mut live: Live, wait: bool) {
         let limit = live.planned.timeout + READY_EXTRA;
-        let (_never, unused) = tokio::sync::oneshot::channel();
-        let ready = std::mem::replace(&mut live.ready, unused);
+        let ready = live.ready.take_if(|_| wait);
         self.background.push(live);
-        if !wait {
-            return;
-        }
+        let Some(ready) = ready else { return };
         let mut ready = std::pin::pin!(timeout(limit, ready));
         loop {
             tokio::select! {
@@ -246,7 +313,7 @@ impl Run {
         }
     }
 
-    /// Waits for hooks in the foreground; gives those to run again.
+    /// Waits for hooks that end by themselves; gives those to run again.
     async fn settle(&mut self, lives: Vec<Live>) -> Vec<Planned> {
         let mut again = Vec::new();
         let mut handles = Vec::new();
@@ -279,6 +346,7 @@ impl Run {
     }
 
     async fn clean_up(&mut self) {
+        self.finite().await;
         let background = std::mem::take(&mut self.background);
         tell(&self.events, Event::SnapshotCleanup { background: background.len() }).await;
         for live in &background {

@@ -254,3 +254,128 @@ async fn a_run_obeys_its_operator() {
     );
     assert!(report.aborted && world.left().is_empty());
 }
+
+/// A36, A38: background hooks that end by themselves have their own time, and end before those that read their files.
+#[tokio::test(flavor = "multi_thread")]
+async fn finite_hooks_are_waited_for_and_not_asked_to_end() {
+    let mut world = World::new();
+    world.hook("on_Snapshot__10_download.finite.bg.sh", "echo begun; sleep 1; echo done > file", 20.0);
+    world.hook("on_Snapshot__11_hang.finite.bg.sh", "echo begun; sleep 300", 2.0);
+    world.hook("on_Snapshot__55_early.sh", "[ -e ../download/file ] && exit 3; exit 0", 10.0);
+    world.hook("on_Snapshot__58_text.sh", "[ -e ../download/file ] || exit 4", 10.0);
+    let (report, events) = world.run().await;
+    let [download, hang] = ["download", "hang"].map(|name| of(&report, name));
+    assert_eq!((download.status, download.ended, download.outputs.len()), (Status::NoResults, None, 1));
+    assert_eq!((hang.exit_code, hang.ended), (137, Some(Ended::Timeout)));
+    assert!((1900..2900).contains(&hang.duration_ms), "{}", hang.duration_ms);
+    for reader in ["early", "text"] {
+        assert_eq!(of(&report, reader).exit_code, 0, "{reader}");
+    }
+    assert!(!events.iter().any(|e| matches!(e, Event::ProcessKill { signal: 15, .. })), "{events:?}");
+    assert!(world.left().is_empty());
+}
+
+/// A48: the order of events of hooks in the foreground and the background.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_come_in_their_order() {
+    let mut world = World::new();
+    world.hook("on_Snapshot__10_daemon.daemon.bg.sh", &format!("exec 2>/dev/null; {WAITING}"), 20.0);
+    world.hook(
+        "on_Snapshot__20_finite.finite.bg.sh",
+        "echo up; while ! [ -e ../last/file ]; do sleep 0.05; done",
+        20.0,
+    );
+    world.hook("on_Snapshot__30_first.sh", r#"echo '{"type":"Tag","name":"t"}'"#, 20.0);
+    world.hook("on_Snapshot__40_last.sh", "touch file; exit 3", 20.0);
+    let (_, events) = world.run().await;
+    let told = events.iter().map(|event| match event {
+        Event::Snapshot { hooks, .. } => format!("begin {hooks}"),
+        Event::ProcessStarted { plugin, background, .. } => format!("start {plugin} {background}"),
+        Event::ProcessStdout { plugin, line, .. } => format!("out {plugin} {line}"),
+        Event::Record { plugin, record, .. } => format!("record {plugin} {}", record.kind),
+        Event::ProcessKill { plugin, signal, .. } => format!("kill {plugin} {signal}"),
+        Event::ProcessCompleted(result) => format!("end {} {:?}", result.plugin, result.status),
+        Event::SnapshotCleanup { background } => format!("clean {background}"),
+        Event::SnapshotCompleted { succeeded, failed } => format!("over {succeeded} {failed}"),
+        other => format!("{other:?}"),
+    });
+    let golden = [
+        "begin 4",
+        "start daemon true",
+        "out daemon ready",
+        "start finite true",
+        "out finite up",
+        "start first false",
+        "record first Tag",
+        "end first NoResults",
+        "start last false",
+        "end last Failed",
+        "end finite NoResults",
+        "clean 1",
+        "kill daemon 15",
+        "end daemon NoResults",
+        "over 0 1",
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), golden);
+}
+
+/// 2.5: a provider runs hooks of its plugin; its time and the operator end it as they end others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_stands_in_for_files() {
+    #[derive(Debug)]
+    struct Mine;
+    impl Provider for Mine {
+        fn claims(&self, hook: &Planned) -> bool {
+            hook.plugin.starts_with("mine")
+        }
+
+        fn loads(&self, hook: &Planned) -> bool {
+            hook.plugin == "mine_well"
+        }
+
+        fn run(
+            &self,
+            hook: &Planned,
+            _: Instant,
+        ) -> futures_util::future::BoxFuture<'static, Result<String, String>> {
+            match hook.plugin.as_str() {
+                // Only when the listener has said that it is there.
+                "mine_well" => {
+                    let listened = hook.dir.join("../listener/up").exists();
+                    Box::pin(
+                        async move { Ok(format!("said: {}", if listened { "listened" } else { "alone" })) },
+                    )
+                }
+                "mine_badly" => Box::pin(async { Err("no page".to_owned()) }),
+                _ => Box::pin(std::future::pending()),
+            }
+        }
+    }
+    let mut world = World::new();
+    world.options.readiness = false;
+    world.options.provider = Some(Arc::new(Mine));
+    world.hook("on_Snapshot__00_listener.finite.bg.sh", "sleep 1; touch up; echo up", 9.0);
+    for (n, name) in ["mine_well", "mine_badly", "mine_late", "other"].iter().enumerate() {
+        world.hook(
+            &format!("on_Snapshot__{n}0_{name}.sh"),
+            "exit 7",
+            if *name == "mine_late" { 0.2 } else { 9.0 },
+        );
+    }
+    let (report, _) = world.run().await;
+    let ends: Vec<_> = report
+        .results
+        .iter()
+        .map(|r| (r.plugin.as_str(), r.status, r.output_str.as_str(), r.exit_code))
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            ("mine_well", Status::Succeeded, "said: listened", 0),
+            ("mine_badly", Status::Failed, "no page", 1),
+            ("mine_late", Status::Failed, "its time was over", 1),
+            ("other", Status::Failed, "exit code 7", 7),
+            ("listener", Status::NoResults, "", 0),
+        ]
+    );
+}

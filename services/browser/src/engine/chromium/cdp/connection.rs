@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::guest::{GuestCall, Guests};
 use super::pending::{Pending, Waiter};
 use super::router::{AutoAttach, Router};
 use super::sessions::{Setup, Tree};
@@ -79,6 +80,7 @@ pub(super) struct Shared {
     pub pending: Pending,
     pub hub: Hub,
     pub tree: Tree,
+    pub guests: Guests,
     pub counters: Counters,
     pub urgent: mpsc::Sender<Bytes>,
     normal: mpsc::Sender<Bytes>,
@@ -103,6 +105,7 @@ impl Shared {
             tracing::debug!(%why, "browser connection closed");
             self.pending.close(&why);
             self.hub.close();
+            self.guests.close();
             self.tree.changed();
         }
     }
@@ -141,6 +144,7 @@ impl Connection {
             pending: Pending::new(options.max_pending),
             hub: Hub::default(),
             tree: Tree::new(),
+            guests: Guests::default(),
             counters: Counters::default(),
             urgent,
             normal,
@@ -214,6 +218,22 @@ impl Connection {
         let (call, bytes) = self.register(session, &command)?;
         room.send(bytes);
         Ok(call)
+    }
+
+    pub(super) fn guests(&self) -> &Guests {
+        &self.shared().guests
+    }
+
+    /// Sends a guest's command when there is room; its answer, or why there is none, goes to the guest.
+    pub(super) async fn forward(&self, session: &SessionId, command: RawCommand, call: GuestCall) {
+        let Ok(room) = self.shared().normal.reserve().await else {
+            return call.fail(&self.closed_error(&command.method));
+        };
+        // Refused: too much waits, and the guest hears of it, or the connection has ended, and with it the guest's.
+        match self.shared().pending.add(command.method.clone(), Some(session), Waiter::Guest(call)) {
+            Ok(id) => room.send(wire::encode(id, Some(session), &command)),
+            Err(error) => tracing::warn!(%error, "a guest's call was dropped"),
+        }
     }
 
     fn register(

@@ -11,6 +11,7 @@
 
 mod connection;
 mod error;
+mod guest;
 mod ids;
 mod pending;
 mod raw;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use connection::{Connection, ConnectionOptions, PendingCall, Stats, WeakConnection};
 pub use error::{CallError, CloseReason};
+pub use guest::{Guest, NotACall};
 pub use ids::{ContextId, SessionId, TargetId};
 pub use raw::RawJson;
 pub use router::AutoAttach;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::guest::GuestCall;
 use super::{CallError, CloseReason, RawJson, SessionId};
 
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(super) enum Waiter {
     Caller(oneshot::Sender<Result<RawJson, CallError>>),
     /// A set-up command of this entry's session.
     Hook,
+    /// Somebody else who speaks over our pipe.
+    Guest(GuestCall),
     /// Nobody wants the answer.
     Nobody,
 }
@@ -27,9 +30,13 @@ pub(super) struct Entry {
 
 impl Entry {
     pub fn fail(self, error: CallError) {
-        if let Waiter::Caller(caller) = self.waiter {
-            // The caller may have given up: its own business.
-            let _ = caller.send(Err(error));
+        match self.waiter {
+            Waiter::Caller(caller) => {
+                // The caller may have given up: its own business.
+                let _ = caller.send(Err(error));
+            }
+            Waiter::Guest(call) => call.fail(&error),
+            Waiter::Hook | Waiter::Nobody => {}
         }
     }
 }
@@ -63,8 +70,12 @@ impl Pending {
             return Err(CallError::Closed { method: method.to_string(), why: why.clone() });
         }
         // Set-up commands may exceed the limit: without them a new target would hang.
-        if matches!(waiter, Waiter::Caller(_)) && state.calls.len() >= self.limit {
-            return Err(CallError::Busy { method: method.to_string(), limit: self.limit });
+        if matches!(waiter, Waiter::Caller(_) | Waiter::Guest(_)) && state.calls.len() >= self.limit {
+            let busy = CallError::Busy { method: method.to_string(), limit: self.limit };
+            if let Waiter::Guest(call) = waiter {
+                call.fail(&busy);
+            }
+            return Err(busy);
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         state.calls.insert(id, Entry { method, session: session.cloned(), waiter });

@@ -134,6 +134,7 @@ impl Router {
         });
         match entry.waiter {
             Waiter::Nobody => {}
+            Waiter::Guest(call) => call.answer(envelope.result, envelope.error),
             Waiter::Caller(caller) => {
                 let result = match refused {
                     Some(ProtocolError { code, message }) => {
@@ -172,6 +173,9 @@ impl Router {
     }
 
     fn event(&mut self, session: Option<&str>, method: &str, params: &str) {
+        if let Some(gone) = session.and_then(|id| self.shared.guests.event(id, method, params)) {
+            return gone.iter().for_each(|session| self.shared.pending.end_session(session));
+        }
         match method {
             "Target.attachedToTarget" => self.attached(session, params),
             "Target.detachedFromTarget" => self.detached(params),
@@ -201,6 +205,10 @@ impl Router {
                 return self.undecodable(params.as_bytes(), &error.to_string());
             }
         };
+        if attached.kind() == "browser" {
+            // A guest's own session, which the answer to its call names.
+            return;
+        }
         let parent = parent.map(SessionId::from);
         let auto = self.shared.auto_attach();
         let alone = |auto: &AutoAttach| auto.leave_alone.iter().any(|p| attached.url().starts_with(p));
@@ -238,6 +246,7 @@ impl Router {
             Err(error) => return self.undecodable(params.as_bytes(), &error.to_string()),
         };
         let session = SessionId::from(session_id);
+        self.shared.guests.detached(&session);
         let was_heard = self.shared.tree.heard(session.as_str());
         let (removed, heirs) = self.shared.tree.remove(&session);
         for info in &removed {

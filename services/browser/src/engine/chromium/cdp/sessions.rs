@@ -70,6 +70,10 @@ impl Attached {
     pub fn url(&self) -> &str {
         &self.target_info.url
     }
+
+    pub fn kind(&self) -> &str {
+        &self.target_info.kind
+    }
 }
 
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The page as the commands have it: its links, its history, and what it tells of a load.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,12 +11,18 @@ use tokio::time::Instant;
 use super::page::NotLoaded;
 use super::{ChromiumVisit, left};
 use crate::attempt::fault;
+use crate::engine::Browser as _;
+use crate::engine::chromium::bridge::Bridge;
 use crate::engine::chromium::cdp::CallError;
+use crate::engine::commands::hooks::Loan;
 use crate::engine::commands::input::Act;
 use crate::engine::commands::script::{Answer, Script};
 use crate::engine::commands::{self, Page};
 use crate::engine::links::{VISIBLE_LINKS, capped};
 use crate::engine::{CommandReport, Progress};
+use crate::hooks::chrome::Lent;
+use crate::hooks::host::HookHost;
+use crate::uplink::AttemptUplink;
 
 /// Documents asked, one after the other, while a page goes from one to the next.
 pub(super) const DOCUMENTS: u32 = 10;
@@ -52,6 +59,23 @@ impl commands::NotLoaded for NotLoaded {
 
 impl Page for ChromiumVisit {
     type NotLoaded = NotLoaded;
+    const LENDS: bool = true;
+
+    fn hook_host(&self) -> Arc<HookHost> {
+        self.browser.hooks.clone()
+    }
+
+    fn uplink(&self) -> &AttemptUplink {
+        &self.uplink
+    }
+
+    async fn lend(&self) -> std::io::Result<Option<Loan>> {
+        let guarded = vec![self.target.as_str().to_owned(), self.context.as_str().to_owned()];
+        let bridge = Bridge::open(self.browser.connection.clone(), guarded).await?;
+        let target_id = self.target.as_str().to_owned();
+        let lent = Lent { cdp_url: bridge.url().to_owned(), target_id, pid: self.browser.facts().pid };
+        Ok(Some(Loan { lent, _port: Box::new(bridge) }))
+    }
 
     fn progress(&self) -> &Progress {
         &self.progress

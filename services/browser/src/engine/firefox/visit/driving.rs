@@ -1,5 +1,6 @@
 //! The page as the commands have it: its links, its history, and what it tells of a load.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,12 +9,15 @@ use tokio::time::Instant;
 
 use super::page::NotLoaded;
 use super::{FirefoxVisit, left};
+use crate::engine::commands::hooks::Loan;
 use crate::engine::commands::input::Act;
 use crate::engine::commands::script::{Answer, Script};
 use crate::engine::commands::{self, Page};
 use crate::engine::firefox::net_error;
 use crate::engine::links::{VISIBLE_LINKS, capped};
 use crate::engine::{CommandReport, Progress};
+use crate::hooks::host::HookHost;
+use crate::uplink::AttemptUplink;
 
 impl commands::NotLoaded for NotLoaded {
     fn network_error(&self) -> Option<&str> {
@@ -33,6 +37,19 @@ impl commands::NotLoaded for NotLoaded {
 
 impl Page for FirefoxVisit {
     type NotLoaded = NotLoaded;
+    const LENDS: bool = false;
+
+    fn hook_host(&self) -> Arc<HookHost> {
+        self.browser.hooks.clone()
+    }
+
+    fn uplink(&self) -> &AttemptUplink {
+        &self.uplink
+    }
+
+    async fn lend(&self) -> std::io::Result<Option<Loan>> {
+        Ok(None)
+    }
 
     fn progress(&self) -> &Progress {
         &self.progress

@@ -1,0 +1,252 @@
+//! Hooks as a command of a visit: what the operator allows, and what a request may say.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sonde_proto::visit::v1::RunHooksCommand;
+
+use super::config::{self, ConfigError, Enabled, Given, with_required};
+use super::discovery::{Found, discover};
+use super::env::{Host, Page, Places};
+use super::launch::{Launch, Limits};
+use super::names::{Family, Generation};
+use super::plan::{Planned, Sources, plan};
+use super::runner::Options;
+use super::schema::{Kind, Property};
+
+/// Texts that requests may set, by the ends of their names. All other texts are the operator's: they may name programs,
+/// arguments, files, servers or keys, or tell an agent what to do.
+const TEXTS: [&str; 8] =
+    ["USER_AGENT", "RESOLUTION", "WAIT_FOR", "FORMAT", "FORMATS", "LANGUAGE", "MAX_SIZE", "DOMAINS"];
+/// Address space and processes of hooks, as a run by hand has them.
+const LIMITS: Limits = Limits { file: 1 << 30, processes: 4096, memory: None };
+
+/// The `[browser.hooks]` section: which plugins visits may run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HooksConfig {
+    /// Directories of plugins; none: no visit may run hooks.
+    pub dirs: Vec<PathBuf>,
+    /// Searched for programs before `PATH`.
+    pub path: Vec<PathBuf>,
+    /// Node modules for hooks, with puppeteer-core for those of the browser.
+    pub node_modules: Option<PathBuf>,
+    /// How hooks are started.
+    pub launch: Launch,
+    /// Settings of plugins; requests may set others that are declared.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Why a request's hooks do not run.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("hooks are not allowed here: the operator names no directory in [browser.hooks] dirs")]
+    Off,
+    #[error("no plugin {0:?} is in the operator's directories: permission denied")]
+    Unknown(String),
+    #[error(
+        "{key}: no plugin asked for declares this setting, or it is the operator's alone: permission denied"
+    )]
+    Setting { key: String },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("the hooks could not be looked for: {0}")]
+    Lost(String),
+    #[error("the hooks' directory {dir:?} cannot be made: {source}")]
+    Directory { dir: PathBuf, source: std::io::Error },
+}
+
+/// What visits need to run hooks.
+#[derive(Debug)]
+pub struct HookHost {
+    config: HooksConfig,
+    root: PathBuf,
+}
+
+/// Hooks of a command, ready to run.
+#[derive(Debug)]
+pub struct Prepared {
+    pub hooks: Vec<Planned>,
+    pub options: Options,
+    pub places: Places,
+    pub page: Page,
+    /// Plugins that were asked for and do not run, with the reason.
+    pub left_out: BTreeMap<String, String>,
+}
+
+impl HookHost {
+    /// Hooks work below `root`.
+    pub fn new(config: HooksConfig, root: &Path) -> Self {
+        Self { config, root: root.join("hooks") }
+    }
+
+    /// Looks through the operator's directories and plans: blocking. `with_browser`: hooks can have the browser.
+    pub fn prepare(
+        &self,
+        asked: &RunHooksCommand,
+        (url, visit_id, index): (&str, i64, u32),
+        with_browser: bool,
+    ) -> Result<Prepared, HostError> {
+        if self.config.dirs.is_empty() {
+            return Err(HostError::Off);
+        }
+        let found = discover(&self.config.dirs);
+        for refused in &found.refused {
+            tracing::warn!(%refused, "a plugin is left out");
+        }
+        let mut given = self.given(&found, asked)?;
+        if !with_browser {
+            // Those that require the browser are left out, each with this for a reason.
+            given.insert("CHROME_ENABLED".to_owned(), "false".to_owned());
+        }
+        let runtime = "abx-dl".to_owned();
+        let enabled = config::select(&found, &asked.plugins, &given, &runtime)?;
+        let why_not = |name: &String| match enabled.get(name) {
+            Some(Enabled::No(why)) => Some((name.clone(), why.clone())),
+            _ => None,
+        };
+        let left_out = asked.plugins.iter().filter_map(why_not).collect();
+        let dir = self.root.join(format!("{visit_id}-{index}"));
+        let failed = |source| HostError::Directory { dir: dir.clone(), source };
+        for inner in [".lib/bin", ".personas", ".tmp"] {
+            std::fs::create_dir_all(dir.join(inner)).map_err(failed)?;
+        }
+        let page = Page {
+            url: url.to_owned(),
+            snapshot_id: uuid::Uuid::now_v7().to_string(),
+            crawl_id: visit_id.to_string(),
+            depth: 0,
+        };
+        let search = std::env::var("PATH").unwrap_or_default();
+        let path = self.config.path.iter().map(|p| p.display().to_string()).chain([search]);
+        let machine_id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned();
+        let host = Host { machine_id, runtime, path: path.collect::<Vec<_>>().join(":") };
+        let inherited = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect();
+        let sources = Sources {
+            found: &found,
+            wanted: &asked.plugins,
+            given: &given,
+            host: &host,
+            inherited: &inherited,
+            timeout: Duration::from_secs(60),
+        };
+        let places = Places::under(&dir);
+        let mut hooks = plan(&sources, Family::Crawl, &page, &places)?;
+        hooks.extend(plan(&sources, Family::Snapshot, &page, &places)?);
+        let names = found.plugins.iter().flat_map(|p| &p.hooks).map(|h| &h.name);
+        let options = Options { launch: self.config.launch, limits: LIMITS, ..Options::default() };
+        Ok(Prepared { hooks, options: options.for_generation(Generation::of(names)), places, page, left_out })
+    }
+
+    /// The operator's settings with those of the request that are declared and harmless.
+    fn given(&self, found: &Found, asked: &RunHooksCommand) -> Result<Given, HostError> {
+        let mut declared = BTreeMap::new();
+        for name in &asked.plugins {
+            let plugin = found.plugin(name).ok_or_else(|| HostError::Unknown(name.clone()))?;
+            for part in with_required(found, plugin)? {
+                declared.extend(&part.schema.properties);
+            }
+        }
+        let mut given: Given = self.config.settings.clone();
+        if let Some(modules) = &self.config.node_modules {
+            given.entry("NODE_MODULES_DIR".to_owned()).or_insert_with(|| modules.display().to_string());
+        }
+        for (key, value) in &asked.settings {
+            if !declared.get(key).is_some_and(|property| may_be_set(key, property)) {
+                return Err(HostError::Setting { key: key.clone() });
+            }
+            given.insert(key.clone(), value.clone());
+        }
+        Ok(given)
+    }
+}
+
+fn may_be_set(key: &str, property: &Property) -> bool {
+    match property.kind {
+        Some(Kind::Boolean | Kind::Integer | Kind::Number) => true,
+        Some(Kind::String) => {
+            let end = |text: &&str| {
+                key.strip_suffix(*text).is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
+            };
+            !property.allowed.is_empty() || TEXTS.iter().any(|text| end(&text))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(dir: &Path) -> HookHost {
+        let plugin = dir.join("plugins/mine");
+        std::fs::create_dir_all(&plugin).unwrap();
+        std::fs::write(
+            plugin.join("config.json"),
+            r#"{"properties":{"MINE_DEPTH":{"type":"integer","default":1},"MINE_BINARY":{"type":"string","default":"cat"},
+                "PATH":{"type":"string"},"MINE_PROMPT":{"type":"string"},"MINE_ARGS":{"type":"array"},
+                "MINE_USER_AGENT":{"type":"string"},"MINE_HOW":{"type":"string","enum":["a","b"]}}}"#,
+        )
+        .unwrap();
+        std::fs::write(plugin.join("on_Snapshot__10_mine.sh"), "").unwrap();
+        let needs = dir.join("plugins/needs");
+        std::fs::create_dir_all(&needs).unwrap();
+        std::fs::create_dir_all(dir.join("plugins/chrome")).unwrap();
+        std::fs::write(dir.join("plugins/chrome/config.json"), "{}").unwrap();
+        std::fs::write(needs.join("config.json"), r#"{"required_plugins":["chrome"]}"#).unwrap();
+        std::fs::write(needs.join("on_Snapshot__20_needs.sh"), "").unwrap();
+        HookHost::new(HooksConfig { dirs: vec![dir.join("plugins")], ..HooksConfig::default() }, dir)
+    }
+
+    fn asked(plugins: &[&str], settings: &[(&str, &str)]) -> RunHooksCommand {
+        RunHooksCommand {
+            plugins: plugins.iter().map(|p| (*p).to_owned()).collect(),
+            settings: settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            url: String::new(),
+        }
+    }
+
+    /// S8: requests name plugins and declared settings; programs, arguments and places are the operator's.
+    #[test]
+    fn requests_choose_among_what_the_operator_allows() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path());
+        let prepare = |asked: &RunHooksCommand| host.prepare(asked, ("http://a/", 7, 0), true);
+        let prepared =
+            prepare(&asked(&["mine"], &[("MINE_DEPTH", "3"), ("MINE_USER_AGENT", "me"), ("MINE_HOW", "b")]))
+                .unwrap();
+        assert_eq!(prepared.hooks.len(), 1);
+        assert_eq!(prepared.hooks[0].env["MINE_DEPTH"], "3");
+        assert!(prepared.places.snap_dir.starts_with(dir.path().join("hooks")));
+        for (plugins, settings) in [
+            (&["/bin/sh"], ("MINE_DEPTH", "3")),
+            (&["mine"], ("MINE_BINARY", "/bin/sh")),
+            (&["mine"], ("PATH", "/tmp")),
+            (&["mine"], ("MINE_PROMPT", "rm")),
+            (&["mine"], ("MINE_ARGS", "[\"-x\"]")),
+            (&["mine"], ("LD_PRELOAD", "/tmp/x.so")),
+        ] {
+            let error = prepare(&asked(plugins, &[settings])).unwrap_err().to_string();
+            assert!(error.contains("permission denied"), "{error}");
+        }
+        let off = HookHost::new(HooksConfig::default(), dir.path());
+        let error = off.prepare(&asked(&["mine"], &[]), ("http://a/", 7, 0), true).unwrap_err();
+        assert!(matches!(error, HostError::Off));
+    }
+
+    /// Without the browser, what requires it is left out with a reason.
+    #[test]
+    fn hooks_of_the_browser_need_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path());
+        let both = asked(&["mine", "needs"], &[]);
+        let prepared = host.prepare(&both, ("http://a/", 7, 0), false).unwrap();
+        assert_eq!(prepared.hooks.iter().map(|h| h.plugin.as_str()).collect::<Vec<_>>(), ["mine"]);
+        assert!(prepared.left_out["needs"].contains("CHROME_ENABLED"), "{:?}", prepared.left_out);
+        assert_eq!(host.prepare(&both, ("http://a/", 7, 1), true).unwrap().hooks.len(), 2);
+    }
+}
