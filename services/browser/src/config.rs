@@ -36,6 +36,9 @@ pub struct Config {
     pub extension_dir: Option<PathBuf>,
     /// For profiles and the extension's copies; unset: a new directory under the system's one for temporary files.
     pub run_dir: Option<PathBuf>,
+    /// Where records of processes and their outputs are kept, so that the next start finds what a killed service left;
+    /// unset: in a directory under the system's one for temporary files that goes with the service.
+    pub state_dir: Option<PathBuf>,
     /// Which browser is started when a slot is opened, before its first visit.
     pub prestart: Prestart,
     /// Its kind.
@@ -138,6 +141,7 @@ impl Default for Config {
             trusted_certificates: Vec::new(),
             extension_dir: None,
             run_dir: None,
+            state_dir: None,
             prestart: Prestart::Instrumented,
             prestart_kind: PrestartKind::Chromium,
             max_visits: 500,
@@ -161,6 +165,8 @@ impl Default for Config {
 pub enum StartError {
     #[error("browser.{key}: {message}")]
     Config { key: &'static str, message: String },
+    #[error("browser.state_dir: {0}")]
+    StateDir(#[from] sonde_runtime::process::StoreError),
     #[error("browser.run_dir: cannot prepare {dir:?}: {source}; give a directory that can be written to")]
     RunDir { dir: PathBuf, source: std::io::Error },
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sonde_proto::browser::v1::{RunningAttempt, SessionResponse, session_request};
+use sonde_runtime::process::Scope;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -43,6 +44,8 @@ pub struct Options {
     pub spare: bool,
     /// One for each browser that may start at the same time, over all slots.
     pub turns: Arc<Semaphore>,
+    /// Where processes are recorded.
+    pub processes: Option<Scope>,
     /// For what is to be awaited when the service closes.
     pub tasks: TaskTracker,
 }
