@@ -1,6 +1,7 @@
 //! Receiver-side checks of what users submit: every wrong field at once, each
 //! with its path, so that one answer is enough to mend a request.
 mod interaction;
+mod process;
 
 use std::{fmt, time::Duration};
 
@@ -9,6 +10,8 @@ use crate::visit::v1::{
     BrowserKind, BrowserSpec, CaptureMode, Command, CommandSequence, Display, Instruments, Isolation,
     ThirdPartyCookies, VisitLimits, command::Step,
 };
+
+pub use process::CheckRequest;
 
 /// One wrong field.
 #[derive(Clone, Debug, PartialEq, Eq)]

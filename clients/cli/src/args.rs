@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use sonde_proto::visit::v1::Display;
 
+use crate::processes::{KillArgs, LogsArgs, PsArgs};
+
 /// Measures and drives the web with real browsers.
 #[derive(Debug, Parser)]
 #[command(name = "sonde", version, max_term_width = 110)]
@@ -32,6 +34,12 @@ pub enum Command {
     Browsers(ServerArgs),
     /// Print the tables and their columns
     Schema(SchemaArgs),
+    /// Processes: what was started, on whose behalf, and why it ended
+    Ps(PsArgs),
+    /// What a process wrote
+    Logs(LogsArgs),
+    /// End a process, with all that descends from it
+    Kill(KillArgs),
     /// Hooks of ArchiveBox's plugins: what is there, and a run of them on one page
     Hooks(HooksArgs),
 }
@@ -452,7 +460,7 @@ pub enum VisitsAction {
     Watch { crawl_id: String, visit_no: i64 },
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<sonde_runtime::config::units::HumanDuration>().map(|d| d.0).map_err(|e| e.to_string())
 }
 

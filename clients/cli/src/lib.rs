@@ -13,6 +13,7 @@ mod flags;
 mod format;
 mod hooks;
 mod lists;
+mod processes;
 mod progress;
 mod remote;
 mod report;
@@ -38,6 +39,9 @@ pub async fn run(args: Args) -> u8 {
         Command::Visits(visits) => remote::visits(visits).await,
         Command::Browsers(browsers) => remote::browsers(browsers).await,
         Command::Schema(schema) => schema::run(&schema),
+        Command::Ps(ps) => processes::ps(ps).await,
+        Command::Logs(logs) => processes::logs(logs).await,
+        Command::Kill(kill) => processes::kill(kill).await,
         Command::Hooks(hooks) => hooks::run(hooks).await,
     };
     match result {

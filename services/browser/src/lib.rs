@@ -13,6 +13,7 @@ mod config;
 pub mod engine;
 pub mod hooks;
 pub use sonde_runtime::process;
+mod processes;
 pub mod relay;
 mod service;
 mod slot;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sonde_proto::browser::v1::browser_service_server::BrowserServiceServer;
+use sonde_proto::browser::v1::process_service_server::ProcessServiceServer;
 use sonde_proto::visit::v1::{BrowserKind, BrowserSpec};
 use sonde_runtime::process::{
     Limits, ProcessKind, ProcessStore, Redactor, StoreError, StoreOptions, terminate_all,
@@ -37,13 +39,14 @@ use tonic::transport::Channel;
 
 pub use attempt::fault;
 pub use config::{ChromiumCapture, Config, FirefoxCapture, Prestart, PrestartKind, StartError};
+pub use processes::process_message;
 
 use engine::{Engine, LaunchSpec, RunDir, Scripts};
 use slot::{Fences, Slot};
 use uplink::{Bounds, Uplink};
 
 /// Services for health and reflection.
-pub const SERVICE_NAMES: &[&str] = &["sonde.browser.v1.BrowserService"];
+pub const SERVICE_NAMES: &[&str] = &["sonde.browser.v1.BrowserService", "sonde.browser.v1.ProcessService"];
 
 /// How long a close may take beyond its own steps.
 const CLOSE: Duration = Duration::from_secs(20);
@@ -185,7 +188,9 @@ impl Browsers {
         let server = BrowserServiceServer::new(service)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
-        Routes::new(server)
+        let routes = Routes::new(server);
+        let Some(store) = self.processes.clone() else { return routes };
+        routes.add_service(ProcessServiceServer::new(processes::Processes { store, stop: self.stop.clone() }))
     }
 
     /// Lets running attempts end until the deadline, then ends them; closes all browsers.

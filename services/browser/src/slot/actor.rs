@@ -297,6 +297,7 @@ impl Actor {
         match self.keeper.take(&running.want) {
             Some(browser) => {
                 running.life = Some(self.keeper.life());
+                self.options.serves(browser.as_ref(), running.visit_id);
                 running.supply.send_replace(Supply::Ready(browser));
             }
             None => {

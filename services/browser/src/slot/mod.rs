@@ -23,7 +23,7 @@ pub use fences::Fences;
 pub use keeper::Wear;
 pub use memory::Memory;
 
-use crate::engine::{Engine, LaunchSpec};
+use crate::engine::{Browser, Engine, LaunchSpec};
 use crate::uplink::Uplink;
 
 /// What a slot is made of.
@@ -48,6 +48,15 @@ pub struct Options {
     pub processes: Option<Scope>,
     /// For what is to be awaited when the service closes.
     pub tasks: TaskTracker,
+}
+
+impl Options {
+    /// Notes that a browser's processes serve a visit.
+    fn serves(&self, browser: &dyn Browser, visit_id: i64) {
+        let Some(scope) = &self.processes else { return };
+        let processes = browser.processes();
+        scope.store().serve(processes.iter().filter_map(|process| process.record.as_deref()), visit_id);
+    }
 }
 
 /// To the session's caller.

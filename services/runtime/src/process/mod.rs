@@ -14,6 +14,7 @@ mod handle;
 mod journal;
 mod machine;
 mod output;
+mod query;
 mod record;
 mod redact;
 mod repair;
@@ -22,6 +23,7 @@ mod spawner;
 mod store;
 mod tail;
 mod tree;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -33,16 +35,19 @@ use std::time::Duration;
 use tokio::sync::{broadcast, oneshot};
 
 pub use handle::{Exit, Process, ProcessInfo, Terminated};
+pub use journal::{Found, read as read_journal};
 pub use machine::Machine;
 pub use output::{OutputReader, Piece};
+pub use query::{Filter, Forest, Relation, UnknownProcess};
 pub use record::{Change, End, EndReason, LifecycleError, Peak, ProcessKind, ProcessRecord, ProcessStatus};
 pub use redact::{REDACTED, Redactor};
-pub use repair::{Repaired, terminate_all};
+pub use repair::{Repaired, end_recorded, is_running, terminate_all};
 pub use scope::{Scope, within};
 pub use store::{Limits, ProcessStore, StoreError, StoreOptions};
 pub use tail::Lines;
 pub use tree::watched;
 pub use tree::{Member, SweepReport, find_marked, members};
+pub use usage::{Usage, share, sizes, usage};
 
 /// The environment variable that every child inherits: the marks of all its forebears and its own, with `/` between.
 pub const MARK_VARIABLE: &str = "SONDE_MARK";

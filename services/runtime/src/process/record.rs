@@ -171,6 +171,8 @@ pub struct ProcessRecord {
     pub retry_of: Option<String>,
     /// What it belongs to: `browser_id`, `visit_id`, `crawl_id`, `plugin`, `hook`, ….
     pub context: BTreeMap<String, String>,
+    /// The latest visits that it served, at most 32.
+    pub visits: Vec<i64>,
 }
 
 /// The end of a process.

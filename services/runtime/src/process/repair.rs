@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::handle::{KILL_LIMIT, Process, Terminated};
+use super::machine::Machine;
 use super::record::{Change, End, EndReason, ProcessRecord, ProcessStatus};
 use super::store::ProcessStore;
 use super::tree::{self, Member};
@@ -92,6 +93,28 @@ impl ProcessStore {
         repaired.survivors = survivors;
         repaired
     }
+}
+
+/// Ends a process that somebody else started and recorded, with all that is left of it: SIGTERM, `grace`, SIGKILL; gives
+/// how many processes that were, and those that could not be ended. `None`, and nothing is touched, when its pid, start
+/// time, boot or PID namespace is not the recorded one.
+pub async fn end_recorded(
+    machine: &Machine,
+    record: &Arc<ProcessRecord>,
+    grace: Duration,
+) -> Option<(usize, Vec<u32>)> {
+    let here = machine.shares_pids_with(&record.machine_id, &record.boot_id, record.pid_namespace);
+    if !here || !is_running(record) {
+        return None;
+    }
+    let (found, survivors) = end_rest(record, grace).await;
+    Some((found.len(), survivors))
+}
+
+/// Whether the process of a record of this machine and boot lives, and is that very process.
+pub fn is_running(record: &ProcessRecord) -> bool {
+    let identity = record.pid.zip(record.start_ticks);
+    record.status == ProcessStatus::Running && identity.is_some_and(|(pid, ticks)| tree::is_alive(pid, ticks))
 }
 
 /// Ends all that is left of a record's process: those that were there, and those that could not be ended.

@@ -22,6 +22,8 @@ use crate::clock::wall_us;
 /// Changes that a watcher may be behind.
 const CHANGES: usize = 1024;
 const OUTPUTS: &str = "out";
+/// Visits that are remembered of one process.
+const VISITS: usize = 32;
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +211,17 @@ impl ProcessStore {
         let record = self.get(id)?;
         let path = if stderr { &record.stderr } else { &record.stdout };
         path.as_ref().map(OutputReader::closed)
+    }
+
+    /// These processes serve a visit from now on.
+    pub fn serve<'a>(&self, ids: impl IntoIterator<Item = &'a str>, visit_id: i64) {
+        for id in ids {
+            self.note(id, |record| {
+                let first = record.visits.len().saturating_sub(VISITS - 1);
+                record.visits.drain(..first);
+                record.visits.push(visit_id);
+            });
+        }
     }
 
     /// The service ends in order: its own record says so. What else still runs is left as it is.

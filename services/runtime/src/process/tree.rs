@@ -55,6 +55,12 @@ pub(super) fn snapshot() -> Vec<Member> {
         .collect()
 }
 
+/// Whether exactly this process lives: not another one of that pid, and not as a zombie.
+pub(super) fn is_alive(pid: u32, ticks: u64) -> bool {
+    let stat = procfs::process::Process::new(pid.cast_signed()).and_then(|p| p.stat());
+    stat.is_ok_and(|stat| stat.starttime == ticks && !matches!(stat.state, 'Z' | 'X'))
+}
+
 fn carries(pid: u32, mark: &str) -> bool {
     // Unreadable means another user's or a hardened process: then its session has to tell.
     let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
