@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "sonde/record/v1/ledger.proto",
     "sonde/visit/v1/visit.proto",
     "sonde/browser/v1/browser_service.proto",
+    "sonde/browser/v1/process_service.proto",
     "sonde/browser/v1/relay.proto",
     "sonde/storage/v1/ingest_service.proto",
     "sonde/storage/v1/blob_service.proto",

@@ -64,8 +64,8 @@ pub use json::{from_json, to_json};
 pub use keys::{InvalidKeys, Key, NamedKey, key_combination};
 pub use records::{Entries, Entry, InvalidList};
 pub use validate::{
-    DomainSequence, FieldError, FieldErrors, validate_commands, validate_sequence, validate_setup,
-    validate_url,
+    CheckRequest, DomainSequence, FieldError, FieldErrors, validate_commands, validate_sequence,
+    validate_setup, validate_url,
 };
 pub use words::BREAKER_FINGERPRINT;
 

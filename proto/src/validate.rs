@@ -2,6 +2,7 @@
 //! with its path, so that one answer is enough to mend a request.
 mod hooks;
 mod interaction;
+mod process;
 
 use std::{fmt, time::Duration};
 
@@ -10,6 +11,8 @@ use crate::visit::v1::{
     BrowserKind, BrowserSpec, CaptureMode, Command, CommandSequence, Display, Instruments, Isolation,
     ThirdPartyCookies, VisitLimits, command::Step,
 };
+
+pub use process::CheckRequest;
 
 /// One wrong field.
 #[derive(Clone, Debug, PartialEq, Eq)]

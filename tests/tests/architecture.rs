@@ -169,17 +169,15 @@ fn engines_and_databases_stay_in_their_adapters() {
     );
 }
 
+/// A02
 #[test]
-fn processes_are_started_in_two_places_only() {
+fn processes_are_started_in_one_place_only() {
     let spawning = ["process::Command", "Command::new(", "libc::fork", "posix_spawn", "execv"];
-    let allowed = |path: &str| {
-        path.starts_with("services/runtime/src/process/")
-            || path.starts_with("services/runtime/src/supervise/")
-    };
+    let allowed = |path: &str| path.starts_with("services/runtime/src/process/");
     assert_eq!(
         strays(&spawning, allowed),
         [""; 0],
-        "processes are started in process/ and supervise/ of runtime"
+        "processes are started in process/ of runtime, which records and ends them"
     );
 }
 

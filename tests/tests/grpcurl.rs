@@ -52,7 +52,7 @@ async fn every_service_is_listed_described_healthy_and_runs_a_visit() {
     let coordinator = At::Tcp(up.authority());
     let processes: [(At<'_>, &[&str]); 3] = [
         (coordinator, &["sonde.coordinator.v1.CrawlService", "sonde.coordinator.v1.FleetService"]),
-        (At::Unix(&up.browser), &["sonde.browser.v1.BrowserService"]),
+        (At::Unix(&up.browser), &["sonde.browser.v1.BrowserService", "sonde.browser.v1.ProcessService"]),
         (
             At::Unix(&up.storage),
             &[

@@ -7,6 +7,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use sonde_proto::visit::v1::Display;
 
 use crate::hooks::HooksArgs;
+use crate::processes::{KillArgs, LogsArgs, PsArgs};
 
 /// Measures and drives the web with real browsers.
 #[derive(Debug, Parser)]
@@ -36,6 +37,12 @@ pub enum Command {
     Schema(SchemaArgs),
     /// Kept profiles of stateful crawls, and archives of profiles to start from
     Profile(ProfileArgs),
+    /// Processes: what was started, on whose behalf, and why it ended
+    Ps(PsArgs),
+    /// What a process wrote
+    Logs(LogsArgs),
+    /// End a process, with all that descends from it
+    Kill(KillArgs),
     /// Hooks of ArchiveBox's plugins: what is there, and a run of them on one page
     Hooks(HooksArgs),
 }

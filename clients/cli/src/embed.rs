@@ -53,6 +53,8 @@ impl Settings {
         if is_default(&browsers, "slots") {
             browsers.value.slots = default_slots();
         }
+        // Like the coordinator's data it goes with the crawl's.
+        browsers.value.state_dir.get_or_insert_with(|| processes_of(&storage.value.data_dir));
         Ok(Self { storage, browser: browsers, coordinator })
     }
 
@@ -65,6 +67,11 @@ impl Settings {
         ]
         .join("\n"))
     }
+}
+
+/// Where the records of processes are, beside the data.
+pub fn processes_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("processes")
 }
 
 /// Whether the user left a value alone.

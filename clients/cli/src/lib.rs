@@ -13,6 +13,7 @@ mod flags;
 mod format;
 mod hooks;
 mod lists;
+mod processes;
 mod profile;
 mod progress;
 mod remote;
@@ -40,6 +41,9 @@ pub async fn run(args: Args) -> u8 {
         Command::Browsers(browsers) => remote::browsers(browsers).await,
         Command::Schema(schema) => schema::run(&schema),
         Command::Profile(profile) => profile::run(profile).await,
+        Command::Ps(ps) => processes::ps(ps).await,
+        Command::Logs(logs) => processes::logs(logs).await,
+        Command::Kill(kill) => processes::kill(kill).await,
         Command::Hooks(hooks) => hooks::run(hooks).await,
     };
     match result {

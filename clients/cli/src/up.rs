@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use sonde_runtime::config::Override;
 use sonde_runtime::endpoint::Endpoint;
+use sonde_runtime::process::{Limits, ProcessKind, ProcessStore, Redactor, StoreOptions};
 use sonde_runtime::signals::Shutdown;
 use sonde_runtime::supervise::{Program, Readiness, RestartPolicy, ServiceSpec, Supervisor, to_stderr};
 use sonde_runtime::telemetry::{self, Telemetry};
 
 use crate::args::UpArgs;
-use crate::embed::{Settings, is_default};
+use crate::embed::{Settings, is_default, processes_of};
 use crate::exit::CliError;
 
 /// From SIGTERM to SIGKILL: the browser-service lets its visits end.
 const GRACE: Duration = Duration::from_secs(60);
+/// What an earlier run left is given this long to end by itself.
+const LEFT_OVER: Duration = Duration::from_secs(2);
 /// From start to ready; the browser-service has its first browsers to start.
 const READY: Duration = Duration::from_secs(60);
 
@@ -40,9 +43,19 @@ pub async fn run(args: UpArgs) -> Result<u8, CliError> {
     let shutdown =
         Shutdown::on_signals().map_err(|e| CliError::Service(format!("signals cannot be handled: {e}")))?;
     let specs = specs(&args, &settings, &sockets, &data_dir)?;
-    let supervisor =
+    let processes = ProcessStore::open(StoreOptions {
+        directory: state_dir(&settings, &data_dir)?,
+        owner: "up",
+        kind: ProcessKind::Supervisor,
+        limits: Limits::default(),
+        redactor: Redactor::default(),
+    })
+    .map_err(|e| CliError::Input(e.to_string()))?;
+    processes.repair(LEFT_OVER).await;
+    let start = async {
         Supervisor::start(specs, RestartPolicy::default(), to_stderr(), &shutdown.drain, &shutdown.immediate)
-            .map_err(|e| CliError::Service(e.to_string()))?;
+    };
+    let supervisor = processes.scope().run(start).await.map_err(|e| CliError::Service(e.to_string()))?;
     tokio::select! {
         ready = supervisor.ready(READY) => match ready {
             Ok(()) => announce(&sockets, &data_dir),
@@ -52,11 +65,19 @@ pub async fn run(args: UpArgs) -> Result<u8, CliError> {
     }
     shutdown.drain.cancelled().await;
     let exits = supervisor.stop().await;
+    processes.close();
     sockets.remove();
     for (name, exit) in exits {
         eprintln!("{name} ended: {exit:?}");
     }
     Ok(0)
+}
+
+/// Where the records of processes are, as all of the services see it.
+fn state_dir(settings: &Settings, data_dir: &Path) -> Result<PathBuf, CliError> {
+    let given = settings.browser.value.state_dir.clone().unwrap_or_else(|| processes_of(data_dir));
+    std::path::absolute(&given)
+        .map_err(|e| CliError::Input(format!("browser.state_dir {} cannot be found: {e}", given.display())))
 }
 
 fn announce(sockets: &Sockets, data_dir: &Path) {
@@ -181,6 +202,7 @@ fn specs(
                 ("listen", sockets.browser.to_string()),
                 ("storage", sockets.storage.to_string()),
                 ("slots", settings.browser.value.slots.to_string()),
+                ("state_dir", state_dir(settings, data_dir)?.display().to_string()),
             ],
         )?,
         spec(

@@ -42,6 +42,9 @@ pub struct Config {
     /// Time after which a kept profile that no browser used is removed, at the start of the service; 0s: never.
     #[serde(with = "sonde_runtime::config::duration")]
     pub profiles_max_age: Duration,
+    /// Where records of processes and their outputs are kept, so that the next start finds what a killed service left;
+    /// unset: in a directory under the system's one for temporary files that goes with the service.
+    pub state_dir: Option<PathBuf>,
     /// Which browser is started when a slot is opened, before its first visit.
     pub prestart: Prestart,
     /// Its kind.
@@ -148,6 +151,7 @@ impl Default for Config {
             run_dir: None,
             profiles_dir: None,
             profiles_max_age: Duration::from_secs(30 * 24 * 3600),
+            state_dir: None,
             prestart: Prestart::Instrumented,
             prestart_kind: PrestartKind::Chromium,
             max_visits: 500,
@@ -172,6 +176,8 @@ impl Default for Config {
 pub enum StartError {
     #[error("browser.{key}: {message}")]
     Config { key: &'static str, message: String },
+    #[error("browser.state_dir: {0}")]
+    StateDir(#[from] sonde_runtime::process::StoreError),
     #[error("browser.run_dir: cannot prepare {dir:?}: {source}; give a directory that can be written to")]
     RunDir { dir: PathBuf, source: std::io::Error },
 }

@@ -13,16 +13,22 @@ mod config;
 pub mod engine;
 pub mod hooks;
 pub use sonde_runtime::process;
+mod processes;
 pub mod relay;
 mod service;
 mod slot;
 pub mod uplink;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sonde_proto::browser::v1::browser_service_server::BrowserServiceServer;
+use sonde_proto::browser::v1::process_service_server::ProcessServiceServer;
 use sonde_proto::visit::v1::{BrowserKind, BrowserSpec};
+use sonde_runtime::process::{
+    Limits, ProcessKind, ProcessStore, Redactor, StoreError, StoreOptions, terminate_all,
+};
 use sonde_runtime::serve::limits::MESSAGE_BYTES;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -33,16 +39,20 @@ use tonic::transport::Channel;
 
 pub use attempt::fault;
 pub use config::{ChromiumCapture, Config, FirefoxCapture, Prestart, PrestartKind, StartError};
+pub use processes::process_message;
 
-use engine::{Engine, LaunchSpec, Scripts};
+use engine::{Engine, LaunchSpec, RunDir, Scripts};
 use slot::{Fences, Slot};
 use uplink::{Bounds, Uplink};
 
 /// Services for health and reflection.
-pub const SERVICE_NAMES: &[&str] = &["sonde.browser.v1.BrowserService"];
+pub const SERVICE_NAMES: &[&str] = &["sonde.browser.v1.BrowserService", "sonde.browser.v1.ProcessService"];
 
 /// How long a close may take beyond its own steps.
 const CLOSE: Duration = Duration::from_secs(20);
+
+/// What an earlier service left is given this long to end by itself.
+const LEFT_OVER: Duration = Duration::from_secs(2);
 
 /// A running browser-service. End it with [`Browsers::drain`] and [`Browsers::close`]; dropping it leaves its
 /// tasks to the runtime.
@@ -53,6 +63,10 @@ pub struct Browsers {
     uplink: Uplink,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Of all processes; `None` where none is started.
+    processes: Option<ProcessStore>,
+    /// Where they are kept, when that goes with us.
+    _state: Option<RunDir>,
 }
 
 impl Browsers {
@@ -69,7 +83,29 @@ impl Browsers {
         config.check()?;
         let uplink = Self::uplink(&config, storage);
         let engine = engine::Installed::new(&config, &uplink)?;
-        Ok(Self::assemble(&config, Arc::new(engine), uplink, cancel))
+        let (directory, state) = match &config.state_dir {
+            Some(directory) => (directory.clone(), None),
+            None => {
+                let own = RunDir::prepare(None)?;
+                (own.path().to_owned(), Some(own))
+            }
+        };
+        let processes = Self::processes(directory)?;
+        // Before anything is started: its ports, sockets and profiles may be those of what is left.
+        processes.repair(LEFT_OVER).await;
+        let mut browsers = Self::assemble(&config, Arc::new(engine), uplink, cancel, Some(processes));
+        browsers._state = state;
+        Ok(browsers)
+    }
+
+    fn processes(directory: PathBuf) -> Result<ProcessStore, StoreError> {
+        ProcessStore::open(StoreOptions {
+            directory,
+            owner: "browser",
+            kind: ProcessKind::Service,
+            limits: Limits::default(),
+            redactor: Redactor::default(),
+        })
     }
 
     fn uplink(config: &Config, storage: Channel) -> Uplink {
@@ -84,10 +120,16 @@ impl Browsers {
         storage: Channel,
         cancel: CancellationToken,
     ) -> Self {
-        Self::assemble(config, engine, Self::uplink(config, storage), cancel)
+        Self::assemble(config, engine, Self::uplink(config, storage), cancel, None)
     }
 
-    fn assemble(config: &Config, engine: Arc<dyn Engine>, uplink: Uplink, cancel: CancellationToken) -> Self {
+    fn assemble(
+        config: &Config,
+        engine: Arc<dyn Engine>,
+        uplink: Uplink,
+        cancel: CancellationToken,
+        processes: Option<ProcessStore>,
+    ) -> Self {
         let instance_id = uuid::Uuid::new_v4().to_string();
         let tasks = TaskTracker::new();
         let network = config.prestart_kind == PrestartKind::Firefox;
@@ -112,6 +154,7 @@ impl Browsers {
                 wear: config.wear(),
                 spare: config.spare,
                 turns: turns.clone(),
+                processes: processes.as_ref().map(|store| store.scope().with("slot", slot)),
                 tasks: tasks.clone(),
             })
         };
@@ -126,7 +169,7 @@ impl Browsers {
                 () = stopping.cancelled() => {}
             }
         });
-        Self { instance_id, engine, slots, uplink, tasks, stop }
+        Self { instance_id, engine, slots, uplink, tasks, stop, processes, _state: None }
     }
 
     /// Random per start.
@@ -145,7 +188,9 @@ impl Browsers {
         let server = BrowserServiceServer::new(service)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
-        Routes::new(server)
+        let routes = Routes::new(server);
+        let Some(store) = self.processes.clone() else { return routes };
+        routes.add_service(ProcessServiceServer::new(processes::Processes { store, stop: self.stop.clone() }))
     }
 
     /// Lets running attempts end until the deadline, then ends them; closes all browsers.
@@ -172,6 +217,14 @@ impl Browsers {
         }
         self.tasks.close();
         let clean = timeout_at(Instant::now() + CLOSE, self.tasks.wait()).await.is_ok();
+        if let Some(processes) = &self.processes {
+            let left = processes.processes().into_iter().map(|process| (process, Duration::ZERO));
+            let left = terminate_all(left).await;
+            if !left.is_empty() {
+                tracing::warn!(count = left.len(), "processes had to be ended that no slot had ended");
+            }
+            processes.close();
+        }
         self.stop.cancel();
         self.uplink.close();
         clean

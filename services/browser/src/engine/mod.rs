@@ -31,6 +31,7 @@ use tokio::time::Instant;
 pub use installed::Installed;
 
 use self::profiles::ProfileSpec;
+pub(crate) use self::run_dir::RunDir;
 pub use self::screen::Display;
 use crate::process::ProcessInfo;
 use crate::uplink::{AttemptUplink, StreamClaim};

@@ -1,4 +1,4 @@
-//! The directory that browsers of one engine use: profiles and copies of the extension.
+//! A directory that goes with whoever made it: for browsers of one engine profiles and copies of the extension.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::config::StartError;
 
-/// Holds profiles and copies of the extension; one that we made goes with the engine.
-pub(super) struct RunDir {
+/// One that we made is removed when it is dropped; one that was given stays.
+pub(crate) struct RunDir {
     path: PathBuf,
     ours: bool,
 }

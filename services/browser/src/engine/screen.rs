@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use crate::process::{self, Process, Spawn, SpawnError};
+use crate::process::{self, EndReason, Process, ProcessKind, Spawn, SpawnError};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -114,10 +114,12 @@ impl Screen {
             // It has no port, and takes nobody who does not know the word in the file.
             .args(["-nolisten", "tcp", "-noreset", "-auth"])
             .arg(&authority)
-            .fd(tells, TELL);
+            .fd(tells, TELL)
+            .kind(ProcessKind::Display);
         let process = process::spawn(spec).await?;
         let own = Xvfb { process, authority };
         let number = own.number(told, deadline).await?;
+        own.process.reached_at(&format!(":{number}"));
         let env = vec![
             ("DISPLAY".to_owned(), format!(":{number}")),
             ("XAUTHORITY".to_owned(), own.authority.display().to_string()),
@@ -131,6 +133,7 @@ impl Screen {
     /// Ends an Xvfb; its browser has ended. On SIGTERM it removes its lock and its socket.
     pub async fn close(&self, grace: Duration) {
         let Some(own) = &self.own else { return };
+        own.process.because(EndReason::Terminated, "its browser was closed");
         own.process.terminate(grace).await;
     }
 }

@@ -75,15 +75,7 @@ impl Actor {
     pub fn new(options: Options, shown: watch::Sender<Option<RunningAttempt>>) -> Self {
         let (news_to, news) = mpsc::channel(16);
         let (report_to, reports) = mpsc::channel(64);
-        let parts = Parts {
-            engine: options.engine.clone(),
-            wear: options.wear,
-            spare: options.spare,
-            news: news_to,
-            turns: options.turns.clone(),
-            tasks: options.tasks.clone(),
-        };
-        let keeper = Keeper::new(parts, options.spec.clone());
+        let keeper = Keeper::new(Parts::of(&options, news_to), options.spec.clone());
         Self {
             options,
             keeper,
@@ -166,6 +158,7 @@ impl Actor {
         tracing::debug!(slot = self.options.slot, browser_id, "a session opened the slot");
         self.session = Some(Session { number: self.sessions, out });
         self.closing = false;
+        self.keeper.named(browser_id);
         if let Some(running) = &mut self.running {
             running.attached = false;
         }
@@ -304,6 +297,7 @@ impl Actor {
         match self.keeper.take(&running.want) {
             Some(browser) => {
                 running.life = Some(self.keeper.life());
+                self.options.serves(browser.as_ref(), running.visit_id);
                 running.supply.send_replace(Supply::Ready(browser));
             }
             None => {

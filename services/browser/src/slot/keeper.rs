@@ -8,11 +8,13 @@ use std::time::Duration;
 use sonde_proto::browser::v1::{BrowserEvent, BrowserEventKind};
 use sonde_proto::visit::v1::BrowserKind;
 use sonde_runtime::clock::wall_us;
+use sonde_runtime::process::{Scope, within};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::Options;
 use super::breaker::{Breaker, Verdict};
 use super::memory::{self, Memory};
 use super::requests::Want;
@@ -84,7 +86,23 @@ pub(super) struct Parts {
     pub news: mpsc::Sender<News>,
     /// One for each browser that may start at the same time.
     pub turns: Arc<Semaphore>,
+    /// Where its processes are recorded.
+    pub processes: Option<Scope>,
     pub tasks: TaskTracker,
+}
+
+impl Parts {
+    pub fn of(options: &Options, news: mpsc::Sender<News>) -> Self {
+        Self {
+            engine: options.engine.clone(),
+            wear: options.wear,
+            spare: options.spare,
+            news,
+            turns: options.turns.clone(),
+            processes: options.processes.clone(),
+            tasks: options.tasks.clone(),
+        }
+    }
 }
 
 /// One browser at a time, each with a number of its own (`life`).
@@ -119,6 +137,11 @@ impl Keeper {
             started: None,
             events: Vec::new(),
         }
+    }
+
+    /// What is started from now on is a browser of this name.
+    pub fn named(&mut self, browser_id: u32) {
+        self.parts.processes = self.parts.processes.take().map(|scope| scope.with("browser_id", browser_id));
     }
 
     /// The number of the present browser or of the one that is coming.
@@ -333,11 +356,11 @@ impl Keeper {
     }
 
     fn start(&self, life: u64) {
-        let Parts { engine, news, turns, tasks, .. } = self.parts.clone();
+        let Parts { engine, news, turns, processes, tasks, .. } = self.parts.clone();
         let spec = self.spec.clone();
         tasks.spawn(async move {
             let turn = turns.acquire_owned().await;
-            let mut launching = engine.launch(spec);
+            let mut launching = Box::pin(within(processes, engine.launch(spec)));
             let soon = timeout(TURN, &mut launching).await;
             drop(turn);
             let result = match soon {

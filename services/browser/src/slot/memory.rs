@@ -60,24 +60,12 @@ fn taken(roots: &[ProcessInfo], limit: u64) -> u64 {
     pids.sort_unstable();
     pids.dedup();
     // Resident sizes are cheap to read and never less than the shares: most looks end here.
-    let resident: u64 = pids.iter().filter_map(|pid| resident(*pid)).sum();
+    let resident: u64 =
+        pids.iter().filter_map(|pid| process::sizes(*pid)).map(|(_, resident)| resident).sum();
     if resident <= limit {
         return 0;
     }
-    pids.iter().filter_map(|pid| share(*pid)).sum()
-}
-
-/// Of a process that may have ended meanwhile.
-fn resident(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
-}
-
-fn share(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+    pids.iter().filter_map(|pid| process::share(*pid)).sum()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sonde_proto::browser::v1::{RunningAttempt, SessionResponse, session_request};
+use sonde_runtime::process::Scope;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -22,7 +23,7 @@ pub use fences::Fences;
 pub use keeper::Wear;
 pub use memory::Memory;
 
-use crate::engine::{Engine, LaunchSpec};
+use crate::engine::{Browser, Engine, LaunchSpec};
 use crate::uplink::Uplink;
 
 /// What a slot is made of.
@@ -43,8 +44,19 @@ pub struct Options {
     pub spare: bool,
     /// One for each browser that may start at the same time, over all slots.
     pub turns: Arc<Semaphore>,
+    /// Where processes are recorded.
+    pub processes: Option<Scope>,
     /// For what is to be awaited when the service closes.
     pub tasks: TaskTracker,
+}
+
+impl Options {
+    /// Notes that a browser's processes serve a visit.
+    fn serves(&self, browser: &dyn Browser, visit_id: i64) {
+        let Some(scope) = &self.processes else { return };
+        let processes = browser.processes();
+        scope.store().serve(processes.iter().filter_map(|process| process.record.as_deref()), visit_id);
+    }
 }
 
 /// To the session's caller.

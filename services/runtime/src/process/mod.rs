@@ -6,31 +6,60 @@
 //!
 //! [`spawn`] gives a [`Process`]; dropping the last handle kills the tree. [`subscribe`] tells of every
 //! start and end, [`running`] lists what is alive.
+//!
+//! Within a [`Scope`] each child has a [`ProcessRecord`] in a [`ProcessStore`]: what was started, on whose behalf, what it
+//! wrote, and why it ended. The store outlives us: its next owner repairs it ([`ProcessStore::repair`]).
 
 mod handle;
+mod journal;
+mod machine;
+mod output;
+mod query;
+mod record;
+mod redact;
+mod repair;
+mod scope;
 mod spawner;
+mod store;
 mod tail;
 mod tree;
+mod usage;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
 
 pub use handle::{Exit, Process, ProcessInfo, Terminated};
+pub use journal::{Found, read as read_journal};
+pub use machine::Machine;
+pub use output::{OutputReader, Piece};
+pub use query::{Filter, Forest, Relation, UnknownProcess};
+pub use record::{Change, End, EndReason, LifecycleError, Peak, ProcessKind, ProcessRecord, ProcessStatus};
+pub use redact::{REDACTED, Redactor};
+pub use repair::{Repaired, end_recorded, is_running, terminate_all};
+pub use scope::{Scope, within};
+pub use store::{Limits, ProcessStore, StoreError, StoreOptions};
+pub use tail::Lines;
 pub use tree::watched;
 pub use tree::{Member, SweepReport, find_marked, members};
+pub use usage::{Usage, share, sizes, usage};
 
-/// The environment variable that every child inherits; its value is the child's mark.
+/// The environment variable that every child inherits: the marks of all its forebears and its own, with `/` between.
 pub const MARK_VARIABLE: &str = "SONDE_MARK";
+/// Tells a service which record its supervisor made of it, and of itself.
+pub const ID_VARIABLE: &str = "SONDE_PROCESS_ID";
+/// See [`ID_VARIABLE`].
+pub const PARENT_VARIABLE: &str = "SONDE_PROCESS_PARENT";
 
 /// How many bytes of stdout and of stderr are kept, from the end.
 pub const TAIL_BYTES: usize = 64 * 1024;
 
 /// What to start.
-#[derive(Debug)]
 pub struct Spawn {
     pub program: PathBuf,
     pub args: Vec<OsString>,
@@ -47,6 +76,27 @@ pub struct Spawn {
     pub clear_env: bool,
     /// A short name for logs and events, such as `chromium`.
     pub label: String,
+    /// The id of its record; `None`: a new one.
+    pub id: Option<String>,
+    pub kind: ProcessKind,
+    /// How long it is given, for its record: whoever starts it sees to that.
+    pub timeout: Option<Duration>,
+    /// Where the caller keeps its stdout and stderr, when they do not go into the tails.
+    pub files: Option<(PathBuf, PathBuf)>,
+    /// Takes the lines of both outputs.
+    pub lines: Option<Lines>,
+    pub retry_of: Option<String>,
+    /// What it belongs to, beside what its [`Scope`] says.
+    pub context: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Spawn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spawn")
+            .field("label", &self.label)
+            .field("program", &self.program)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Spawn {
@@ -61,7 +111,35 @@ impl Spawn {
             stderr: None,
             clear_env: false,
             label: label.into(),
+            id: None,
+            kind: ProcessKind::default(),
+            timeout: None,
+            files: None,
+            lines: None,
+            retry_of: None,
+            context: BTreeMap::new(),
         }
+    }
+
+    pub fn kind(mut self, kind: ProcessKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The id of its record, chosen by the caller, and where the caller keeps its stdout and stderr.
+    pub fn recorded_as(mut self, id: impl Into<String>, files: Option<(PathBuf, PathBuf)>) -> Self {
+        (self.id, self.files) = (Some(id.into()), files);
+        self
+    }
+
+    pub fn belongs_to(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.context.insert(key.to_owned(), value.into());
+        self
     }
 
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
@@ -131,24 +209,53 @@ pub enum ProcessEvent {
     },
 }
 
-/// Starts a process. Must be called inside a tokio runtime (its output and end are watched there).
-pub async fn spawn(spec: Spawn) -> Result<Process, SpawnError> {
+/// Starts a process. Must be called inside a tokio runtime (its output and end are watched there). It is recorded when
+/// the calling future runs in a [`Scope`].
+///
+/// # Errors
+/// When it cannot be started; nothing of it is left then.
+pub async fn spawn(mut spec: Spawn) -> Result<Process, SpawnError> {
     if let Some((_, bad)) = spec.extra_fds.iter().find(|(_, at)| !(3..=9).contains(at)) {
         return Err(SpawnError::Descriptor(*bad));
     }
+    spawner::keep_reaping();
     let mark = uuid::Uuid::new_v4().to_string();
+    let entry = Scope::current().map(|scope| scope.store.queue(&spec, &scope, &mark));
+    let started = Started {
+        program: spec.program.clone(),
+        label: spec.label.clone(),
+        args: spec.args.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
+        record: entry.as_ref().map(|entry| entry.id().into()),
+        mark: mark.clone().into(),
+        lines: spec.lines.take(),
+    };
+    match (born(spec, mark).await, entry) {
+        (Ok(born), entry) => Process::watch(started, born, entry),
+        (Err(error), Some(entry)) => {
+            // Its record is written, blocking: that is short, and nothing else waits for it.
+            entry.failed(&error);
+            Err(error)
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+struct Started {
+    program: PathBuf,
+    label: String,
+    args: Vec<String>,
+    record: Option<std::sync::Arc<str>>,
+    mark: std::sync::Arc<str>,
+    lines: Option<Lines>,
+}
+
+async fn born(spec: Spawn, mark: String) -> Result<spawner::Born, SpawnError> {
     let (reply, answer) = oneshot::channel();
-    let program = spec.program.clone();
-    let label = spec.label.clone();
-    let args = spec.args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     spawner::get()?
-        .send(spawner::Job::Spawn(Box::new((spec, mark.clone())), reply))
+        .send(spawner::Job::Spawn(Box::new((spec, mark)), reply))
         .await
         .map_err(|_| SpawnError::SpawnerGone)?;
-    let born = answer.await.map_err(|_| SpawnError::SpawnerGone)??;
-    let info =
-        ProcessInfo { label, program, args, pid: born.pid, start_ticks: born.start_ticks, mark: mark.into() };
-    Process::watch(info, born)
+    answer.await.map_err(|_| SpawnError::SpawnerGone)?
 }
 
 /// Starts and ends of all processes from now on. Bounded: a slow reader sees `Lagged(n)`.

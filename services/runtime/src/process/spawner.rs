@@ -8,12 +8,14 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
-use super::{MARK_VARIABLE, Spawn, SpawnError, tree};
+use super::{ID_VARIABLE, MARK_VARIABLE, PARENT_VARIABLE, Spawn, SpawnError, tree};
 
 /// Above every number a child may ask for, so that moving descriptors never overwrites one of them.
 const FIRST_FREE_FD: i32 = 10;
@@ -43,6 +45,27 @@ pub(super) fn get() -> Result<&'static mpsc::Sender<Job>, SpawnError> {
         })
         .as_ref()
         .ok_or(SpawnError::SpawnerGone)
+}
+
+/// Has orphans that the kernel hands to us reaped whenever they end: a sweep sees only those of its own tree, and an
+/// orphan's own children may come much later. One task; it ends with its runtime, and the next start makes another.
+pub(super) fn keep_reaping() {
+    static REAPER: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+    let mut reaper = REAPER.lock().unwrap_or_else(PoisonError::into_inner);
+    if reaper.as_ref().is_some_and(|task| !task.is_finished()) {
+        return;
+    }
+    match signal(SignalKind::child()) {
+        Ok(mut ends) => {
+            let reaping = async move {
+                while ends.recv().await.is_some() {
+                    tree::reap().await;
+                }
+            };
+            *reaper = Some(tokio::spawn(reaping));
+        }
+        Err(error) => tracing::warn!(%error, "orphans are reaped only when a process of ours ends"),
+    }
 }
 
 fn run(mut inbox: mpsc::Receiver<Job>) {
@@ -94,7 +117,13 @@ fn start(spec: Spawn, mark: &str) -> Result<Born, SpawnError> {
     if spec.clear_env {
         command.env_clear();
     }
-    command.args(&spec.args).envs(spec.env).env(MARK_VARIABLE, mark);
+    // What our supervisor told us is not meant for our children.
+    command.env_remove(ID_VARIABLE).env_remove(PARENT_VARIABLE);
+    let marks = match std::env::var(MARK_VARIABLE) {
+        Ok(inherited) => format!("{inherited}/{mark}"),
+        Err(_) => mark.to_owned(),
+    };
+    command.args(&spec.args).envs(spec.env).env(MARK_VARIABLE, marks);
     let output = |to: Option<OwnedFd>| to.map_or_else(Stdio::piped, Stdio::from);
     command.stdin(Stdio::null()).stdout(output(spec.stdout)).stderr(output(spec.stderr));
     if let Some(dir) = &spec.cwd {

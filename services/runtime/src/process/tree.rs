@@ -55,11 +55,20 @@ pub(super) fn snapshot() -> Vec<Member> {
         .collect()
 }
 
+/// Whether exactly this process lives: not another one of that pid, and not as a zombie.
+pub(super) fn is_alive(pid: u32, ticks: u64) -> bool {
+    let stat = procfs::process::Process::new(pid.cast_signed()).and_then(|p| p.stat());
+    stat.is_ok_and(|stat| stat.starttime == ticks && !matches!(stat.state, 'Z' | 'X'))
+}
+
 fn carries(pid: u32, mark: &str) -> bool {
     // Unreadable means another user's or a hardened process: then its session has to tell.
     let Ok(environ) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
-    let wanted = format!("{MARK_VARIABLE}={mark}");
-    environ.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes())
+    let value = environ
+        .split(|b| *b == 0)
+        .find_map(|entry| entry.strip_prefix(MARK_VARIABLE.as_bytes())?.strip_prefix(b"="));
+    // Each generation appends its own to that of its parent.
+    !mark.is_empty() && value.is_some_and(|marks| marks.split(|b| *b == b'/').any(|m| m == mark.as_bytes()))
 }
 
 /// Living processes whose environment carries `mark`, wherever they hang in the process tree.
@@ -75,13 +84,44 @@ pub fn members(root: u32, start_ticks: u64, mark: &str) -> Vec<Member> {
     let all = snapshot();
     let me = std::process::id();
     let reused = all.iter().any(|p| p.pid == root && p.start_ticks != start_ticks);
-    let parents: HashMap<u32, u32> = all.iter().map(|p| (p.pid, p.parent)).collect();
-    let mut inside: HashSet<u32> = all
+    let inside = all
         .iter()
         .filter(|p| p.pid != me)
         .filter(|p| (!reused && (p.pid == root || p.session == root)) || carries(p.pid, mark))
         .map(|p| p.pid)
         .collect();
+    with_descendants(all, inside)
+}
+
+/// What still lives of a child of a service that is dead: its `leader` (pid and start time) with its session, when that is
+/// alive; whoever carries `mark`; and all their descendants. Never us, nor who started us.
+pub(super) fn left_over(leader: Option<(u32, u64)>, mark: &str) -> Vec<Member> {
+    let all = snapshot();
+    let alive = |(pid, ticks): (u32, u64)| {
+        all.iter().any(|p| p.pid == pid && p.start_ticks == ticks && !p.zombie).then_some(pid)
+    };
+    let root = leader.and_then(alive);
+    let inside = all
+        .iter()
+        .filter(|p| root.is_some_and(|root| p.pid == root || p.session == root) || carries(p.pid, mark))
+        .map(|p| p.pid)
+        .collect();
+    let parents: HashMap<u32, u32> = all.iter().map(|p| (p.pid, p.parent)).collect();
+    let mut line = HashSet::from([std::process::id()]);
+    let mut above = std::process::id();
+    while let Some(parent) = parents.get(&above)
+        && line.insert(*parent)
+    {
+        above = *parent;
+    }
+    let mut found = with_descendants(all, inside);
+    found.retain(|p| !p.zombie && !line.contains(&p.pid));
+    found
+}
+
+fn with_descendants(all: Vec<Member>, mut inside: HashSet<u32>) -> Vec<Member> {
+    let me = std::process::id();
+    let parents: HashMap<u32, u32> = all.iter().map(|p| (p.pid, p.parent)).collect();
     let descends = |mut pid: u32, inside: &HashSet<u32>| {
         // A chain of parents ends at 0; the bound is against a picture torn by reuse.
         for _ in 0..64 {
@@ -112,17 +152,21 @@ pub fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }
 
-async fn kill_and_wait(targets: Vec<Member>, until: Instant) -> usize {
+/// Signals exactly these processes, all at once, and waits until they have ended or the time has come; gives how many
+/// there were to receive it.
+pub(super) async fn signal_and_wait(targets: &[Member], signal: Signal, until: Instant) -> usize {
     let mut dying = Vec::new();
     for member in targets {
-        let Some(fd) = open(&member) else { continue };
-        match rustix::process::pidfd_send_signal(&fd, Signal::KILL) {
+        let Some(fd) = open(member) else { continue };
+        match rustix::process::pidfd_send_signal(&fd, signal) {
             Ok(()) => dying.push((member.pid, fd)),
             Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => tracing::warn!(pid = member.pid, %error, "cannot kill a left-over process"),
+            Err(error) => {
+                tracing::warn!(pid = member.pid, %error, ?signal, "cannot signal a left-over process")
+            }
         }
     }
-    let killed = dying.len();
+    let signalled = dying.len();
     for (pid, fd) in dying {
         match watched(fd) {
             // Past the time limit the next look at /proc reports it as a survivor.
@@ -130,10 +174,10 @@ async fn kill_and_wait(targets: Vec<Member>, until: Instant) -> usize {
             Err(error) => tracing::warn!(pid, %error, "cannot watch a dying process"),
         }
     }
-    killed
+    signalled
 }
 
-async fn reap() -> usize {
+pub(super) async fn reap() -> usize {
     let (reply, answer) = oneshot::channel();
     let Ok(jobs) = spawner::get() else { return 0 };
     if jobs.send(spawner::Job::Reap(reply)).await.is_err() {
@@ -178,7 +222,7 @@ pub(super) async fn sweep(
             report.survivors = living.iter().map(|m| m.pid).collect();
             return report;
         }
-        report.killed += kill_and_wait(living, until).await;
+        report.killed += signal_and_wait(&living, Signal::KILL, until).await;
         if reap().await == 0 {
             // Nothing to wait on: a parent is about to die or the kernel about to hand a zombie over.
             tokio::time::sleep(Duration::from_millis(5)).await;

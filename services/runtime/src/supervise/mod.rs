@@ -3,12 +3,11 @@
 
 mod output;
 mod policy;
+mod program;
 mod ready;
 mod service;
-mod spawn;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,10 +15,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::Endpoint;
+use crate::process::Scope;
 
 pub use output::{LineSink, to_stderr};
 pub use policy::{RestartPolicy, Restarts};
-pub use spawn::{Exit, Program};
+pub use program::{Exit, Program};
 
 /// One service to run.
 #[derive(Debug, Clone)]
@@ -83,8 +83,6 @@ pub struct Status {
 pub enum SuperviseError {
     #[error("two services are named `{0}`; give each its own name")]
     Duplicate(String),
-    #[error("the thread that starts children could not be started: {0}")]
-    Spawner(io::Error),
     #[error("{name} is not ready after {after:?}: {state:?}")]
     NotReady { name: String, after: Duration, state: State },
 }
@@ -98,10 +96,10 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts all `specs` at once. Cancelling `stop` stops them within their grace; cancelling `immediate` kills them.
-    /// Call within a tokio runtime.
+    /// Call within a tokio runtime. Called in a [`Scope`], it has its processes recorded there.
     ///
     /// # Errors
-    /// If two have one name, or the system refuses a thread. A program that cannot be started is in its status.
+    /// If two have one name. A program that cannot be started is in its status.
     pub fn start(
         specs: Vec<ServiceSpec>,
         policy: RestartPolicy,
@@ -113,8 +111,7 @@ impl Supervisor {
         if let Some(twice) = specs.iter().find(|spec| !names.insert(&spec.name)) {
             return Err(SuperviseError::Duplicate(twice.name.clone()));
         }
-        let runtime = tokio::runtime::Handle::current();
-        let spawner = spawn::Spawner::start(runtime).map_err(SuperviseError::Spawner)?;
+        let scope = Scope::current();
         let stop = stop.child_token();
         let services = specs
             .into_iter()
@@ -124,7 +121,7 @@ impl Supervisor {
                     spec,
                     policy,
                     output: output.clone(),
-                    spawner: spawner.clone(),
+                    scope: scope.clone(),
                     stop: stop.clone(),
                     immediate: immediate.clone(),
                 };

@@ -1,27 +1,26 @@
 //! The life of one supervised service.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::process::Child;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{LineSink, pump};
+use super::output::LineSink;
 use super::policy::{RestartPolicy, Restarts};
 use super::ready::until_serving;
-use super::spawn::{Exit, Spawner, end_group, signal_group};
-use super::{Failure, ServiceSpec, State, Status};
+use super::{Exit, Failure, ServiceSpec, State, Status};
 use crate::clock::Mono;
-
-/// How long output may still come after the process ended: someone it started may hold the pipe.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
+use crate::process::{
+    self, EndReason, ID_VARIABLE, PARENT_VARIABLE, Process, ProcessKind, Scope, Spawn, within,
+};
 
 pub(super) struct Running {
     pub spec: ServiceSpec,
     pub policy: RestartPolicy,
     pub output: LineSink,
-    pub spawner: Spawner,
+    /// Where its processes are recorded.
+    pub scope: Option<Scope>,
     pub stop: CancellationToken,
     pub immediate: CancellationToken,
 }
@@ -41,9 +40,10 @@ impl Running {
 
     async fn run(self, status: watch::Sender<Status>) {
         let mut restarts = Restarts::default();
+        let mut record = None;
         let exit = loop {
             let started = Mono::now();
-            let failure = match self.run_once(&status).await {
+            let failure = match self.run_once(&status, &mut record).await {
                 End::Stopped(exit) => break exit,
                 End::Failed(failure) => failure,
             };
@@ -73,69 +73,64 @@ impl Running {
         }
     }
 
-    async fn run_once(&self, status: &watch::Sender<Status>) -> End {
+    /// `record`: the one of the process before, and then of this one.
+    async fn run_once(&self, status: &watch::Sender<Status>, record: &mut Option<String>) -> End {
         if self.stop.is_cancelled() || self.immediate.is_cancelled() {
             return End::Stopped(None);
         }
-        let mut child = match self.spawner.spawn(self.spec.program.clone()).await {
-            Ok(child) => child,
-            Err(error) => {
-                let program = self.spec.program.path.display();
-                return End::Failed(Failure::NotStarted(format!("{program}: {error}")));
-            }
+        let spawn = self.process(record);
+        let process = match within(self.scope.clone(), process::spawn(spawn)).await {
+            Ok(process) => process,
+            Err(error) => return End::Failed(Failure::NotStarted(error.to_string())),
         };
-        let Some(pid) = child.id() else { return End::Failed(Failure::Lost) };
+        let pid = process.pid();
         tracing::info!(service = self.spec.name, pid, "started");
-        let mut pumps = self.pump_output(&mut child);
         status.send_modify(|status| {
             status.state = State::Starting;
             status.pid = Some(pid);
             status.starts = status.starts.saturating_add(1);
         });
-        let end = self.watch_child(&mut child, pid, status).await;
-        let drained = async { while pumps.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_OUTPUT, drained).await.is_err() {
-            tracing::debug!(service = self.spec.name, "its output was still held open by a process it left");
-        }
-        end
+        self.watch_process(&process, status).await
     }
 
-    fn pump_output(&self, child: &mut Child) -> JoinSet<()> {
-        let mut pumps = JoinSet::new();
-        if let Some(stdout) = child.stdout.take() {
-            pumps.spawn(pump(self.spec.name.clone(), stdout, self.output.clone()));
+    fn process(&self, record: &mut Option<String>) -> Spawn {
+        let (name, sink) = (self.spec.name.clone(), self.output.clone());
+        let program = self.spec.program.clone();
+        let mut spawn = Spawn::new(&name, program.path).args(program.args).kind(ProcessKind::Service);
+        (spawn.env, spawn.cwd) = (program.env, program.dir);
+        spawn.lines = Some(Arc::new(move |line| sink(&name, line)));
+        if let Some(scope) = &self.scope {
+            let id = uuid::Uuid::now_v7().to_string();
+            spawn.retry_of = record.replace(id.clone());
+            // The service keeps records itself, and is to know which one it is.
+            spawn = spawn.env(ID_VARIABLE, &id).env(PARENT_VARIABLE, scope.store().own_id());
+            spawn = spawn.recorded_as(id, None);
         }
-        if let Some(stderr) = child.stderr.take() {
-            pumps.spawn(pump(self.spec.name.clone(), stderr, self.output.clone()));
-        }
-        pumps
+        spawn
     }
 
-    async fn watch_child(&self, child: &mut Child, pid: u32, status: &watch::Sender<Status>) -> End {
+    async fn watch_process(&self, process: &Process, status: &watch::Sender<Status>) -> End {
         tokio::select! {
-            waited = child.wait() => return self.ended_itself(pid, waited),
-            () = self.asked_to_stop() => return End::Stopped(self.end(child, pid, status).await),
+            _ = process.wait() => return self.ended_itself(process).await,
+            () = self.asked_to_stop() => return End::Stopped(self.end(process, status, "it was stopped").await),
             result = self.until_ready() => match result {
                 Ok(()) => status.send_modify(|status| status.state = State::Ready),
                 Err(failure) => {
-                    self.end(child, pid, status).await;
+                    self.end(process, status, &failure.to_string()).await;
                     return End::Failed(failure);
                 }
             }
         }
         tokio::select! {
-            waited = child.wait() => self.ended_itself(pid, waited),
-            () = self.asked_to_stop() => End::Stopped(self.end(child, pid, status).await),
+            _ = process.wait() => self.ended_itself(process).await,
+            () = self.asked_to_stop() => End::Stopped(self.end(process, status, "it was stopped").await),
         }
     }
 
-    fn ended_itself(&self, pid: u32, waited: std::io::Result<std::process::ExitStatus>) -> End {
-        // What it left of its group would collide with its successor over ports and files.
-        signal_group(pid, libc::SIGKILL);
-        End::Failed(match waited {
-            Ok(exit) => Failure::Ended(exit.into()),
-            Err(_) => Failure::Lost,
-        })
+    async fn ended_itself(&self, process: &Process) -> End {
+        // What it left of its tree would collide with its successor over ports and files.
+        let (exit, _) = process.wait_gone().await;
+        End::Failed(Exit::of(exit).map_or(Failure::Lost, Failure::Ended))
     }
 
     async fn until_ready(&self) -> Result<(), Failure> {
@@ -147,8 +142,17 @@ impl Running {
         }
     }
 
-    async fn end(&self, child: &mut Child, pid: u32, status: &watch::Sender<Status>) -> Option<Exit> {
+    async fn end(&self, process: &Process, status: &watch::Sender<Status>, why: &str) -> Option<Exit> {
         status.send_modify(|status| status.state = State::Stopping);
-        end_group(child, pid, self.spec.grace, self.immediate.cancelled()).await
+        process.because(EndReason::Terminated, why);
+        let mut ending = std::pin::pin!(process.terminate(self.spec.grace));
+        let ended = tokio::select! {
+            ended = &mut ending => ended,
+            () = self.immediate.cancelled() => {
+                process.kill();
+                ending.await
+            }
+        };
+        Exit::of(ended.exit)
     }
 }

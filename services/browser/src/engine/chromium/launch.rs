@@ -17,7 +17,7 @@ use super::cdp::{
 };
 use super::flags;
 use super::profile::{self, ProfileDir};
-use crate::process::{self, Process, Spawn, SpawnError, Terminated};
+use crate::process::{self, EndReason, Process, ProcessKind, Spawn, SpawnError, Terminated};
 
 /// Whether cookies of third parties are kept. Chromium's own default blocks some (SameSite=None without
 /// Partitioned) in headless mode, so a measurement has to choose.
@@ -190,7 +190,7 @@ pub async fn launch(options: ChromiumOptions) -> Result<Browser, LaunchError> {
     let input = pipe::Receiver::from_owned_fd(our_in).map_err(LaunchError::Pipe)?;
     let mut spawn = Spawn::new("chromium", &executable).args(&args).fd(their_in, 3).fd(their_out, 4);
     // Dumps and caches of this browser stay inside its own directory.
-    spawn = spawn.env("BREAKPAD_DUMP_LOCATION", profile.path().join("crashes"));
+    spawn = spawn.kind(ProcessKind::Browser).env("BREAKPAD_DUMP_LOCATION", profile.path().join("crashes"));
     spawn.env.extend(options.env.iter().map(|(k, v)| (k.into(), v.into())));
     let started = Instant::now();
     let process = process::spawn(spawn).await?;
@@ -225,6 +225,7 @@ async fn explain(
     process: &Process,
 ) -> LaunchError {
     let died = error.is_fatal();
+    process.because(EndReason::Terminated, format!("it did not come up: {error}"));
     connection.close(CloseReason::Requested);
     let ended = process.terminate(if died { Duration::from_secs(1) } else { Duration::ZERO }).await;
     let stderr = process.stderr_tail();
@@ -401,6 +402,7 @@ impl Browser {
     pub async fn close(self, grace: Duration) -> Closed {
         let Self { connection, process, profile, .. } = self;
         let step = grace / 3;
+        process.because(EndReason::Terminated, "its browser was closed");
         let asked = connection.call_raw(None, "Browser.close", json!({}), step).await;
         if asked.is_err() || tokio::time::timeout(step, process.wait()).await.is_err() {
             connection.close(CloseReason::Requested);

@@ -17,7 +17,7 @@ use super::driver::{Driver, DriverError};
 use super::locate::Programs;
 use super::prefs::{self, Choices};
 use super::profile::ProfileDir;
-use crate::process::{self, Exit, Process, Spawn, SpawnError};
+use crate::process::{self, EndReason, Exit, Process, ProcessKind, Spawn, SpawnError};
 
 /// For one call that the browser process itself answers.
 pub(super) const CALL: Duration = Duration::from_secs(10);
@@ -136,7 +136,8 @@ pub(super) async fn launch(options: FirefoxOptions) -> Result<Running, LaunchErr
             // Without geckodriver the browser is of no use, and what waits for it is to end at once.
             let (orphan, driven) = (firefox.clone(), geckodriver.exited());
             let together = tokio::spawn(async move {
-                driven.await;
+                let exit = driven.await;
+                orphan.because(EndReason::Terminated, format!("its driver ended ({exit})"));
                 orphan.kill();
             });
             Ok(Running {
@@ -192,6 +193,7 @@ fn firefox(options: &FirefoxOptions, args: &[String]) -> Spawn {
         .env("MOZ_HEADLESS_WIDTH", width.to_string())
         .env("MOZ_HEADLESS_HEIGHT", height.to_string())
         .env("TMPDIR", &options.root)
+        .kind(ProcessKind::Browser)
 }
 
 async fn connect(
@@ -205,10 +207,12 @@ async fn connect(
         .arg(format!("--marionette-port={port}"))
         .arg("--binary")
         .arg(&options.programs.firefox)
-        .env("TMPDIR", &options.root);
+        .env("TMPDIR", &options.root)
+        .kind(ProcessKind::Driver);
     let geckodriver = process::spawn(geckodriver).await?;
     starting.geckodriver = Some(geckodriver.clone());
     let address = listening(&geckodriver, options, deadline).await?;
+    geckodriver.reached_at(&address);
     let left = || deadline.saturating_duration_since(Instant::now());
     let failed = |error| LaunchError::Session { error, words: geckodriver.stdout_tail() };
     let driver = Driver::connect(&address, left()).await.map_err(failed)?;
@@ -295,6 +299,9 @@ async fn set_up(bidi: &Bidi, deadline: Duration) -> Result<(), BidiError> {
 impl Starting {
     async fn end(self) {
         let Self { firefox, geckodriver, profile } = self;
+        for process in std::iter::once(&firefox).chain(&geckodriver) {
+            process.because(EndReason::Terminated, "the browser did not come up");
+        }
         end(&firefox, geckodriver.as_ref(), Duration::ZERO).await;
         remove(&profile);
     }
@@ -303,6 +310,9 @@ impl Starting {
 impl Running {
     /// Ends both processes with all that belongs to them, and removes the profile unless it was given.
     pub async fn close(&self, grace: Duration) {
+        for process in [&self.firefox, &self.geckodriver] {
+            process.because(EndReason::Terminated, "its browser was closed");
+        }
         self.driver.close(SESSION_END.min(grace)).await;
         end(&self.firefox, Some(&self.geckodriver), grace).await;
         remove(&self.profile);

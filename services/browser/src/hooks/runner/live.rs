@@ -18,7 +18,7 @@ use super::super::record::{Record, Status};
 use super::super::verdict::{self, Ended};
 use super::Options;
 use super::reader::{self, Printed};
-use crate::process::{self, Exit, Process, Spawn};
+use crate::process::{self, EndReason, Exit, Process, ProcessKind, Spawn};
 
 /// How long output may still come after the tree is gone.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ pub(super) async fn start(
         Err(problem) => {
             let mut result = never(&planned, problem.to_string());
             // The record of it is on disk, too, where somebody looks for the hook's own words.
-            let log = log_file(&planned, "stderr");
+            let log = log_file(&planned, &uuid::Uuid::now_v7().to_string(), "stderr");
             if std::fs::write(&log, format!("{problem}\n")).is_ok() {
                 result.stderr = log;
             }
@@ -108,8 +108,7 @@ pub(super) fn never(planned: &Planned, problem: String) -> HookResult {
     }
 }
 
-fn log_file(planned: &Planned, stream: &str) -> PathBuf {
-    let id = uuid::Uuid::now_v7();
+fn log_file(planned: &Planned, id: &str, stream: &str) -> PathBuf {
     planned.dir.join(format!("{}.{id}.{stream}.log", planned.name.file))
 }
 
@@ -128,7 +127,8 @@ async fn begin(planned: &Planned, options: &Options, events: &mpsc::Sender<Event
     let search = planned.env.get("PATH").map(String::as_str).unwrap_or_default();
     let (program, mut args) = launch::command(&planned.path, options.launch, &options.limits, search)?;
     args.extend(planned.args.iter().map(Into::into));
-    let logs = (log_file(planned, "stdout"), log_file(planned, "stderr"));
+    let id = uuid::Uuid::now_v7().to_string();
+    let logs = (log_file(planned, &id, "stdout"), log_file(planned, &id, "stderr"));
     let (out_end, out) = pipe::pipe()?;
     let (err_end, err) = pipe::pipe()?;
     let env = planned.env.iter().map(|(k, v)| (k.into(), v.into()));
@@ -137,6 +137,11 @@ async fn begin(planned: &Planned, options: &Options, events: &mpsc::Sender<Event
         .args(args)
         .cwd(&planned.dir)
         .only_env(env)
+        .kind(ProcessKind::Hook)
+        .timeout(planned.timeout)
+        .recorded_as(id, Some(logs.clone()))
+        .belongs_to("plugin", &planned.plugin)
+        .belongs_to("hook", &planned.name.file)
         .output(out_end.into_blocking_fd()?, err_end.into_blocking_fd()?);
     let out_log = tokio::fs::File::create_new(&logs.0).await?;
     let err_log = tokio::fs::File::create_new(&logs.1).await?;
@@ -240,6 +245,8 @@ impl Follow {
             };
             killed = true;
             ended = Some(why);
+            let (reason, detail) = reason(why, &self.planned);
+            process.because(reason, detail);
             process.kill();
             self.told(9, why).await;
         }
@@ -285,6 +292,17 @@ impl Follow {
             stdout: self.logs.0,
             stderr: self.logs.1,
         }
+    }
+}
+
+/// Of a hook that is killed, for its record.
+fn reason(why: Ended, planned: &Planned) -> (EndReason, String) {
+    match why {
+        Ended::Timeout => (EndReason::Timeout, format!("it ran longer than {:?}", planned.timeout)),
+        Ended::Output => (EndReason::Terminated, "it wrote more than a hook may".to_owned()),
+        Ended::Skipped => (EndReason::Terminated, "it was skipped".to_owned()),
+        Ended::Aborted => (EndReason::Terminated, "its run was given up".to_owned()),
+        Ended::CleanUp => (EndReason::Terminated, "what it belonged to ended".to_owned()),
     }
 }
 
