@@ -172,7 +172,7 @@ fn may_be_set(key: &str, property: &Property) -> bool {
             let end = |text: &&str| {
                 key.strip_suffix(*text).is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
             };
-            !property.allowed.is_empty() || TEXTS.iter().any(|text| end(&text))
+            !property.allowed.is_empty() || TEXTS.iter().any(end)
         }
         _ => false,
     }

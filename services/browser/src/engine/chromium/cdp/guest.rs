@@ -219,7 +219,7 @@ impl Guest {
 
     fn refusal(&self, method: &str, params: &str) -> Option<String> {
         let own = |name: &&str| method == *name || name.ends_with('.') && method.starts_with(*name);
-        if HOSTS_OWN.iter().any(|name| own(&name)) {
+        if HOSTS_OWN.iter().any(own) {
             return Some("the browser is its host's: guests cannot do this".to_owned());
         }
         let key = match method {
