@@ -126,6 +126,11 @@ impl Command {
         "evaluate",
         "extract",
         "assert",
+        "get_cookies",
+        "set_cookies",
+        "set_headers",
+        "pdf",
+        "mhtml",
     ];
 
     /// The step's name, as `get`; "none" when no step is set.
@@ -147,6 +152,11 @@ impl Command {
             Some(Step::Evaluate(_)) => "evaluate",
             Some(Step::Extract(_)) => "extract",
             Some(Step::Assert(_)) => "assert",
+            Some(Step::GetCookies(_)) => "get_cookies",
+            Some(Step::SetCookies(_)) => "set_cookies",
+            Some(Step::SetHeaders(_)) => "set_headers",
+            Some(Step::Pdf(_)) => "pdf",
+            Some(Step::Mhtml(_)) => "mhtml",
         }
     }
 
@@ -169,6 +179,11 @@ impl Command {
             Some(Step::Evaluate(_)) => "EvaluateCommand",
             Some(Step::Extract(_)) => "ExtractCommand",
             Some(Step::Assert(_)) => "AssertCommand",
+            Some(Step::GetCookies(_)) => "GetCookiesCommand",
+            Some(Step::SetCookies(_)) => "SetCookiesCommand",
+            Some(Step::SetHeaders(_)) => "SetHeadersCommand",
+            Some(Step::Pdf(_)) => "PdfCommand",
+            Some(Step::Mhtml(_)) => "MhtmlCommand",
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod docs;
 pub mod integrity;
 pub mod measure;
 pub mod process;
+pub mod rig;
 pub mod session;
 pub mod trap;
 pub mod up;

@@ -5,12 +5,16 @@
 mod asking;
 mod companions;
 mod cuts;
+mod disposal;
 mod driving;
 mod features;
+mod frames;
 mod hands;
+mod jar;
 mod late;
 mod page;
 mod picture;
+mod print;
 mod recorder;
 mod setups;
 mod stop;
@@ -26,7 +30,7 @@ use sonde_proto::StreamId;
 use sonde_proto::visit::v1::{Command, Failure, RetryAdvice};
 use sonde_runtime::clock::wall_us;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::calls::{Callers, QUESTION};
@@ -164,7 +168,9 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         scripts.ours = ours.map(|source| scripts::sha256(&source)).collect();
         scripts.secrets = stealth.as_ref().map(StealthHook::secrets).unwrap_or_default();
     }
-    let set_up = Setup { recording: recording.clone(), workers: hook.clone(), stealth: stealth.clone() };
+    let (workers, of_stealth) = (hook.clone(), stealth.clone());
+    let headers = serde_json::Map::new();
+    let set_up = Setup { recording: recording.clone(), workers, stealth: of_stealth, headers };
     browser.setups.insert(context.clone(), set_up);
     let of_visit = || Filter::contexts([context.clone()]);
     let page_events = connection.subscribe(of_visit().methods(warden::METHODS.iter().copied()));
@@ -421,47 +427,6 @@ impl ChromiumVisit {
             Err(error) => Err(error),
         };
         taken.err().map_or_else(String::new, |error| format!("no cookie snapshot at the end: {error}"))
-    }
-
-    /// The ladder: page, context; after that only the process is left.
-    async fn take_down(mut self, deadline: Instant) -> Fate {
-        let fate = self.dispose_context(deadline).await;
-        // It says what came too late, and ends.
-        drop(self.recorder.take());
-        if let Some(recording) = self.recording.take()
-            && timeout_at(deadline, recording).await.is_err()
-        {
-            tracing::warn!("the recorder of late records did not end in time");
-        }
-        fate
-    }
-
-    async fn dispose_context(&self, deadline: Instant) -> Fate {
-        let connection = &self.browser.connection;
-        let step = (left(deadline) / 3).max(Duration::from_millis(100));
-        let close =
-            || connection.call_raw(None, "Target.closeTarget", json!({"targetId": self.target}), step);
-        let dispose = || {
-            let params = json!({"browserContextId": self.context});
-            connection.call_raw(None, "Target.disposeBrowserContext", params, step)
-        };
-        let mut failed = None;
-        if self.stuck {
-            failed = close().await.err();
-        }
-        let mut disposed = dispose().await;
-        if matches!(disposed, Err(CallError::Timeout { .. })) && !self.stuck {
-            failed = close().await.err();
-            disposed = dispose().await;
-        }
-        self.browser.setups.remove(&self.context);
-        match disposed {
-            Ok(_) => Fate::Keep,
-            Err(error) => {
-                tracing::warn!(%error, ?failed, "a visit's context could not be disposed of");
-                Fate::Replace(format!("a visit's context could not be disposed of: {error}"))
-            }
-        }
     }
 }
 
