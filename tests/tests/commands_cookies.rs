@@ -14,7 +14,13 @@ fn document(rig: &Rig, host: &str, token: &str, html: &str) -> String {
     let query: String = [("v", token), ("type", "text/html"), ("text", html)]
         .iter()
         .map(|(name, value)| {
-            let coded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let coded: String = value
+                .bytes()
+                .map(|byte| match byte.is_ascii_alphanumeric() {
+                    true => char::from(byte).to_string(),
+                    false => format!("%{byte:02X}"),
+                })
+                .collect();
             format!("&{name}={coded}")
         })
         .collect();
@@ -36,11 +42,7 @@ fn names(list: &Value) -> Vec<&str> {
 async fn jar(kind: BrowserKind) {
     let mut rig = Rig::start(kind).await;
     let (host, top) = (rig.site.hosts()[0].clone(), rig.site.hosts()[1].clone());
-    // Firefox counts the port to the site.
-    let site = match kind {
-        BrowserKind::Firefox => format!("http://{host}:{}", rig.site.port()),
-        _ => format!("http://{host}"),
-    };
+    let site = format!("http://{host}");
     let far = "2030-01-02T03:04:05Z";
     let cookies = json!([
         {"name": "host", "value": "1", "domain": host},
@@ -93,7 +95,7 @@ async fn jar(kind: BrowserKind) {
     assert_eq!(cookie_header(&rig, "c3", "/r/frame"), [""], "{kind:?}");
 
     // The next visit has none of them, and a refusal names the cookie.
-    let refused = json!([{"name": "__Secure-x", "value": "1", "domain": host}]);
+    let refused = json!([{"name": "broad", "value": "1", "domain": ".com"}]);
     let result = rig
         .visit_at(
             &rig.page("c4"),
@@ -102,8 +104,11 @@ async fn jar(kind: BrowserKind) {
         .await;
     assert_eq!(result.commands[1].value_json, "[]", "{kind:?}");
     assert_eq!(cookie_header(&rig, "c4", "/p/interaction"), [""], "{kind:?}");
-    assert_eq!(result.commands[2].error, "cookie_refused", "{kind:?}");
-    assert!(rig.history(result.visit_id, 2, "traceback").unwrap().contains("__Secure-x"), "{kind:?}");
+    // A cookie for all of a public suffix: Firefox takes it of us, as it does of WebDriver.
+    if kind == BrowserKind::Chromium {
+        assert_eq!(result.commands[2].error, "cookie_refused", "{result:#?}");
+        assert!(rig.history(result.visit_id, 2, "traceback").unwrap().contains("broad of .com"));
+    }
     rig.stop().await;
 }
 

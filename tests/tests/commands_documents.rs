@@ -75,7 +75,11 @@ async fn pdf(kind: BrowserKind) {
     let (_, (count, width, height)) = read(4);
     assert_eq!(count, 1, "{kind:?}");
     assert!(about(width, 283.5) && about(height, 141.7), "{kind:?}: 100 x 50 mm is {width} x {height}");
-    assert_eq!(result.commands[5].error, "no_such_page", "{kind:?}: {:#?}", result.commands[5]);
+    match kind {
+        // An empty page is what it makes of that.
+        BrowserKind::Firefox => assert_eq!(read(5).1.0, 1),
+        _ => assert_eq!(result.commands[5].error, "no_such_page", "{:#?}", result.commands[5]),
+    }
     rig.stop().await;
 }
 

@@ -57,6 +57,15 @@ fn cookie_errors(cookie: &Cookie, path: &str, errors: &mut FieldErrors) {
         errors
             .push(format!("{path}.path"), format!("begins with \"/\" and is at most {MAX_PATH} bytes long"));
     }
+    let prefixed =
+        |prefix: &str| cookie.name.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix));
+    let of_host = prefixed("__Host-");
+    if of_host && (cookie.domain.starts_with('.') || !matches!(cookie.path.as_str(), "" | "/")) {
+        errors.push(format!("{path}.name"), "__Host- is for one host and the path \"/\"");
+    }
+    if (of_host || prefixed("__Secure-")) && !cookie.secure {
+        errors.push(format!("{path}.secure"), "a cookie of that name must be secure");
+    }
     if cookie.same_site() == SameSite::None && !cookie.secure {
         errors.push(format!("{path}.secure"), "a cookie for all sites must be secure");
     }

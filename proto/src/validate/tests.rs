@@ -161,6 +161,7 @@ fn cookies_and_headers_are_checked_field_by_field() {
         ..Cookie::default()
     };
     let long = Cookie { value: "x".repeat(4096), ..fine.clone() };
+    let of_host = Cookie { name: "__Host-n".into(), domain: ".a.test".into(), ..Cookie::default() };
     let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
     let headers = vec![
         header("X-A", "1"),
@@ -172,7 +173,7 @@ fn cookies_and_headers_are_checked_field_by_field() {
         header("X-D", ""),
     ];
     let paths = wrong_paths(vec![
-        Step::SetCookies(SetCookiesCommand { cookies: vec![fine, wrong, long] }),
+        Step::SetCookies(SetCookiesCommand { cookies: vec![fine, wrong, long, of_host] }),
         Step::SetCookies(SetCookiesCommand::default()),
         Step::GetCookies(GetCookiesCommand { domain: "..a".into() }),
         Step::SetHeaders(SetHeadersCommand { headers }),
@@ -188,6 +189,8 @@ fn cookies_and_headers_are_checked_field_by_field() {
         &format!("{cookie}.partition.top_level_site"),
         &format!("{cookie}.expires"),
         "c[1].set_cookies.cookies[2]",
+        "c[1].set_cookies.cookies[3].name",
+        "c[1].set_cookies.cookies[3].secure",
         "c[2].set_cookies.cookies",
         "c[3].get_cookies.domain",
         "c[4].set_headers.headers[1].name",

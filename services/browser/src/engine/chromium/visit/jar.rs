@@ -30,14 +30,20 @@ impl ChromiumVisit {
         cookies: &[Cookie],
         deadline: Instant,
     ) -> Result<(), Why<NotLoaded>> {
-        let cookies: Vec<Value> = cookies.iter().map(parameters).collect();
-        let params = json!({"browserContextId": self.context, "cookies": cookies});
-        let connection = &self.browser.connection;
-        match connection.call_raw(None, "Storage.setCookies", params, left(deadline)).await {
-            Ok(_) => Ok(()),
-            Err(CallError::Protocol { message, .. }) => Err(Refusal::new("cookie_refused", message).into()),
-            Err(error) => Err(self.not_done(error)),
+        // One at a time: of several it would not say which one it does not take.
+        for cookie in cookies {
+            let params = json!({"browserContextId": self.context, "cookies": [parameters(cookie)]});
+            let connection = &self.browser.connection;
+            match connection.call_raw(None, "Storage.setCookies", params, left(deadline)).await {
+                Ok(_) => {}
+                Err(CallError::Protocol { message, .. }) => {
+                    let message = format!("{} of {}: {message}", cookie.name, cookie.domain);
+                    return Err(Refusal::new("cookie_refused", message).into());
+                }
+                Err(error) => return Err(self.not_done(error)),
+            }
         }
+        Ok(())
     }
 
     /// From now on requests of the visit have these headers.
