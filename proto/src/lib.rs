@@ -53,6 +53,7 @@ mod ids;
 pub mod js_settings;
 mod json;
 mod keys;
+mod print;
 mod records;
 pub mod schema;
 mod times;
@@ -62,6 +63,7 @@ mod words;
 pub use ids::{BrowserId, CrawlId, Fence, InvalidId, StreamId, VisitId};
 pub use json::{from_json, to_json};
 pub use keys::{InvalidKeys, Key, NamedKey, key_combination};
+pub use print::{InvalidPages, Sheet, page_ranges};
 pub use records::{Entries, Entry, InvalidList};
 pub use validate::{
     CheckRequest, DomainSequence, FieldError, FieldErrors, validate_commands, validate_sequence,

@@ -1,5 +1,7 @@
 //! Receiver-side checks of what users submit: every wrong field at once, each
 //! with its path, so that one answer is enough to mend a request.
+mod cookies;
+mod documents;
 mod hooks;
 mod interaction;
 mod process;
@@ -96,15 +98,23 @@ fn step_errors(step: &Step, path: &str, page: &mut bool, errors: &mut FieldError
         }
         Step::Screenshot(shot) => {
             loaded(*page, &format!("{path}.screenshot"), errors);
-            suffix(&shot.suffix, &format!("{path}.screenshot.suffix"), errors);
-            if shot.quality > 100 {
-                errors.push(format!("{path}.screenshot.quality"), "1 to 100, or 0 for the default of 80");
-            }
+            documents::screenshot_errors(shot, &format!("{path}.screenshot"), errors);
         }
         Step::DumpPageSource(dump) => {
             loaded(*page, &format!("{path}.dump_page_source"), errors);
-            suffix(&dump.suffix, &format!("{path}.dump_page_source.suffix"), errors);
+            documents::source_errors(dump, &format!("{path}.dump_page_source"), errors);
         }
+        Step::Pdf(pdf) => {
+            loaded(*page, &format!("{path}.pdf"), errors);
+            documents::pdf_errors(pdf, &format!("{path}.pdf"), errors);
+        }
+        Step::Mhtml(mhtml) => {
+            loaded(*page, &format!("{path}.mhtml"), errors);
+            documents::mhtml_errors(mhtml, &format!("{path}.mhtml"), errors);
+        }
+        Step::GetCookies(get) => cookies::get_cookies_errors(get, &format!("{path}.get_cookies"), errors),
+        Step::SetCookies(set) => cookies::set_cookies_errors(set, &format!("{path}.set_cookies"), errors),
+        Step::SetHeaders(set) => cookies::set_headers_errors(set, &format!("{path}.set_headers"), errors),
         Step::Sleep(sleep) => {
             let field = format!("{path}.sleep.duration");
             if sleep.duration.is_none() {

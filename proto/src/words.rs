@@ -127,6 +127,11 @@ impl Command {
         "extract",
         "assert",
         "run_hooks",
+        "get_cookies",
+        "set_cookies",
+        "set_headers",
+        "pdf",
+        "mhtml",
     ];
 
     /// The step's name, as `get`; "none" when no step is set.
@@ -149,6 +154,11 @@ impl Command {
             Some(Step::Extract(_)) => "extract",
             Some(Step::Assert(_)) => "assert",
             Some(Step::RunHooks(_)) => "run_hooks",
+            Some(Step::GetCookies(_)) => "get_cookies",
+            Some(Step::SetCookies(_)) => "set_cookies",
+            Some(Step::SetHeaders(_)) => "set_headers",
+            Some(Step::Pdf(_)) => "pdf",
+            Some(Step::Mhtml(_)) => "mhtml",
         }
     }
 
@@ -172,6 +182,11 @@ impl Command {
             Some(Step::Extract(_)) => "ExtractCommand",
             Some(Step::Assert(_)) => "AssertCommand",
             Some(Step::RunHooks(_)) => "RunHooksCommand",
+            Some(Step::GetCookies(_)) => "GetCookiesCommand",
+            Some(Step::SetCookies(_)) => "SetCookiesCommand",
+            Some(Step::SetHeaders(_)) => "SetHeadersCommand",
+            Some(Step::Pdf(_)) => "PdfCommand",
+            Some(Step::Mhtml(_)) => "MhtmlCommand",
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod integrity;
 pub mod measure;
 pub mod plugins;
 pub mod process;
+pub mod rig;
 pub mod session;
 pub mod trap;
 pub mod up;

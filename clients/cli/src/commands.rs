@@ -11,7 +11,8 @@ use crate::exit::CliError;
 /// Largest file in bytes.
 const MAX_FILE: usize = 16 << 20;
 
-/// Reads a file of commands. The visit's own page is loaded first unless the first command loads one.
+/// Reads a file of commands. The visit's own page is loaded first unless the first command loads one; cookies and headers
+/// that come before are set before it.
 ///
 /// # Errors
 /// All that is wrong, each with its line and field.
@@ -54,7 +55,9 @@ fn parse(text: &str, toml: bool) -> Result<Vec<Command>, Vec<String>> {
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let loads = matches!(commands.first(), Some(Command { step: Some(Step::Get(_) | Step::Browse(_)), .. }));
+    let first = commands.iter().position(|command| !needs_no_page(command)).unwrap_or(commands.len());
+    let loads =
+        matches!(commands.get(first), Some(Command { step: Some(Step::Get(_) | Step::Browse(_)), .. }));
     let mut errors = FieldErrors::default();
     validate_commands(&commands, "commands", false, &mut errors);
     let line = |path: &str| {
@@ -70,9 +73,13 @@ fn parse(text: &str, toml: bool) -> Result<Vec<Command>, Vec<String>> {
     }
     if !loads {
         let get = Command { step: Some(Step::Get(GetCommand::default())), ..Command::default() };
-        commands.insert(0, get);
+        commands.insert(first, get);
     }
     Ok(commands)
+}
+
+fn needs_no_page(command: &Command) -> bool {
+    matches!(command.step, Some(Step::GetCookies(_) | Step::SetCookies(_) | Step::SetHeaders(_)))
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -125,6 +132,10 @@ mod tests {
         assert_eq!(names(json, false), ["get", "click", "sleep"]);
         assert_eq!(parse(json, false), parse(toml, true));
         assert_eq!(names(r#"{"commands": [{"browse": {}}]}"#, false), ["browse"]);
+        let headers = r#"{"set_headers": {"headers": [{"name": "X-A", "value": "1"}]}}"#;
+        let sorted = names(&format!(r#"[{headers}, {{"pdf": {{}}}}]"#), false);
+        assert_eq!(sorted, ["set_headers", "get", "pdf"]);
+        assert_eq!(names(&format!(r#"[{headers}, {{"get": {{}}}}]"#), false), ["set_headers", "get"]);
     }
 
     /// M21: all that is wrong at once, with lines and fields.

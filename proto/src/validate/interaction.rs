@@ -39,12 +39,7 @@ pub(super) fn interaction_errors(step: &Step, path: &str, errors: &mut FieldErro
         Step::Evaluate(evaluate) => evaluate_errors(evaluate, &format!("{path}.evaluate"), errors),
         Step::Extract(extract) => extract_errors(extract, &format!("{path}.extract"), errors),
         Step::Assert(assert) => assert_errors(assert, &format!("{path}.assert"), errors),
-        Step::Get(_)
-        | Step::Browse(_)
-        | Step::Screenshot(_)
-        | Step::DumpPageSource(_)
-        | Step::Sleep(_)
-        | Step::RunHooks(_) => {}
+        _ => {}
     }
 }
 
@@ -198,7 +193,7 @@ fn every(target: Option<&Target>, path: &str, errors: &mut FieldErrors) {
     }
 }
 
-fn target_errors(target: &Target, path: &str, errors: &mut FieldErrors) {
+pub(super) fn target_errors(target: &Target, path: &str, errors: &mut FieldErrors) {
     bounded(&target.selector, MAX_SELECTOR, &format!("{path}.selector"), errors);
     if target.selector.split(">>>").any(|part| part.trim().is_empty()) && !target.selector.is_empty() {
         errors.push(format!("{path}.selector"), "a selector is missing before or after \">>>\"");

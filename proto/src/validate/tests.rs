@@ -133,3 +133,130 @@ fn uses_are_compared_on_chromium_where_calls_are_recorded() {
     assert_eq!(wrong(BrowserKind::Chromium, false, own), ["instruments.feature_use_check"]);
     assert_eq!(wrong(BrowserKind::Firefox, true, own), ["instruments.feature_use_check"]);
 }
+
+/// The paths of what is wrong with one command after a get.
+fn wrong_paths(steps: Vec<Step>) -> Vec<String> {
+    let mut errors = FieldErrors::default();
+    let all: Vec<Command> =
+        std::iter::once(Step::Get(GetCommand::default())).chain(steps).map(step).collect();
+    validate_commands(&all, "c", true, &mut errors);
+    errors.0.into_iter().map(|e| e.path).collect()
+}
+
+/// M21: cookies and headers.
+#[test]
+fn cookies_and_headers_are_checked_field_by_field() {
+    use crate::visit::v1::{
+        Cookie, CookiePartition, GetCookiesCommand, Header, SameSite, SetCookiesCommand, SetHeadersCommand,
+    };
+    let fine = Cookie { name: "n".into(), domain: ".a.test".into(), ..Cookie::default() };
+    let wrong = Cookie {
+        name: "a=b".into(),
+        value: "x;y".into(),
+        domain: "a test".into(),
+        path: "x".into(),
+        same_site: SameSite::None.into(),
+        partition: Some(CookiePartition { top_level_site: "a.test/x".into(), ..CookiePartition::default() }),
+        expires: Some(prost_types::Timestamp { seconds: 0, nanos: -1 }),
+        ..Cookie::default()
+    };
+    let long = Cookie { value: "x".repeat(4096), ..fine.clone() };
+    let of_host = Cookie { name: "__Host-n".into(), domain: ".a.test".into(), ..Cookie::default() };
+    let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
+    let headers = vec![
+        header("X-A", "1"),
+        header("x-a", "2"),
+        header("Host", "a"),
+        header("Proxy-Authorization", "a"),
+        header("a b", "1"),
+        header("X-B", "1\r\nX-C: 2"),
+        header("X-D", ""),
+    ];
+    let paths = wrong_paths(vec![
+        Step::SetCookies(SetCookiesCommand { cookies: vec![fine, wrong, long, of_host] }),
+        Step::SetCookies(SetCookiesCommand::default()),
+        Step::GetCookies(GetCookiesCommand { domain: "..a".into() }),
+        Step::SetHeaders(SetHeadersCommand { headers }),
+    ]);
+    let cookie = "c[1].set_cookies.cookies[1]";
+    let expected = [
+        &format!("{cookie}.name"),
+        &format!("{cookie}.value"),
+        &format!("{cookie}.domain"),
+        &format!("{cookie}.path"),
+        &format!("{cookie}.secure"),
+        &format!("{cookie}.secure"),
+        &format!("{cookie}.partition.top_level_site"),
+        &format!("{cookie}.expires"),
+        "c[1].set_cookies.cookies[2]",
+        "c[1].set_cookies.cookies[3].name",
+        "c[1].set_cookies.cookies[3].secure",
+        "c[2].set_cookies.cookies",
+        "c[3].get_cookies.domain",
+        "c[4].set_headers.headers[1].name",
+        "c[4].set_headers.headers[2].name",
+        "c[4].set_headers.headers[3].name",
+        "c[4].set_headers.headers[4].name",
+        "c[4].set_headers.headers[5].value",
+        "c[4].set_headers.headers[6].value",
+    ];
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    assert_eq!(paths, expected);
+    let lone = Step::SetHeaders(SetHeadersCommand::default());
+    let mut errors = FieldErrors::default();
+    validate_commands(&[step(lone)], "c", true, &mut errors);
+    assert_eq!(errors.to_string(), "", "no page need be loaded for them");
+}
+
+/// M20, M21: documents and pictures.
+#[test]
+fn documents_and_pictures_are_checked_field_by_field() {
+    use crate::visit::v1::{
+        Clip, DumpPageSourceCommand, Margins, MhtmlCommand, PaperFormat, PaperSize, PdfCommand, Target,
+    };
+    let clip = Clip { x: -1.0, y: f64::NAN, width: 0.0, height: 20_000.0 };
+    let shot = ScreenshotCommand {
+        full_page: true,
+        element: Some(Target::default()),
+        clip: Some(clip),
+        ..ScreenshotCommand::default()
+    };
+    let both = PdfCommand {
+        paper: PaperFormat::A4.into(),
+        paper_size: Some(PaperSize { width_mm: 5.0, height_mm: 300.0 }),
+        scale: 3.0,
+        page_ranges: "3-1".into(),
+        ..PdfCommand::default()
+    };
+    let wide = Margins { left_mm: 200.0, right_mm: 200.0, ..Margins::default() };
+    let no_room = PdfCommand { margins: Some(wide), ..PdfCommand::default() };
+    let depth = DumpPageSourceCommand { max_depth: 30, ..DumpPageSourceCommand::default() };
+    let paths = wrong_paths(vec![
+        Step::Screenshot(shot),
+        Step::Pdf(both),
+        Step::Pdf(no_room),
+        Step::Mhtml(MhtmlCommand { suffix: "/".into() }),
+        Step::DumpPageSource(depth),
+    ]);
+    let expected = [
+        "c[1].screenshot",
+        "c[1].screenshot.element.selector",
+        "c[1].screenshot.clip.x",
+        "c[1].screenshot.clip.y",
+        "c[1].screenshot.clip.width",
+        "c[1].screenshot.clip.height",
+        "c[2].pdf.paper_size",
+        "c[2].pdf.paper_size.width_mm",
+        "c[2].pdf.scale",
+        "c[2].pdf.page_ranges",
+        "c[3].pdf.margins",
+        "c[4].mhtml.suffix",
+        "c[5].dump_page_source.max_depth",
+        "c[5].dump_page_source.max_depth",
+    ];
+    assert_eq!(paths, expected);
+    let mut errors = FieldErrors::default();
+    let lone = [Step::Pdf(PdfCommand::default()), Step::Mhtml(MhtmlCommand::default())].map(step);
+    validate_commands(&lone, "c", true, &mut errors);
+    assert_eq!(errors.0.len(), 2, "both need a page: {errors}");
+}

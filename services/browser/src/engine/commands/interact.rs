@@ -5,38 +5,23 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{
-    AssertCommand, ClickCommand, CommandStatus, ElementState, EvaluateCommand, ExtractCommand, ExtractKind,
-    HoverCommand, MouseButton, Position, PressCommand, ScrollCommand, SelectCommand, Target, TextMatch,
-    TypeCommand, WaitForCommand, assert_command::Check, scroll_command::To, select_command::Choice,
-    text_match::Match, wait_for_command::Condition,
+    AssertCommand, ClickCommand, ElementState, EvaluateCommand, ExtractCommand, ExtractKind, HoverCommand,
+    MouseButton, Position, PressCommand, ScrollCommand, SelectCommand, Target, TextMatch, TypeCommand,
+    WaitForCommand, assert_command::Check, scroll_command::To, select_command::Choice, text_match::Match,
+    wait_for_command::Condition,
 };
 use sonde_proto::{Key, key_combination};
 use tokio::time::Instant;
 
 use super::input::{Act, chord, clicks, modifier, typing};
 use super::script::{Answer, Refusal, Script, evaluation, target, task, truthy, value};
-use super::{NotLoaded, Page, glob};
-use crate::attempt::{fault, or};
+use super::{Done, Page, Why, glob, reported};
+use crate::attempt::or;
 use crate::engine::CommandReport;
 use crate::engine::artifact::no_page;
 
 /// Steps to the bottom of a page.
 const STEPS: u32 = 100;
-
-/// Why a command did not do what it says.
-enum Why<E> {
-    /// The page or the browser.
-    NotLoaded(E),
-    Refused(Refusal),
-}
-
-impl<E> From<Refusal> for Why<E> {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-type Done<P> = Result<String, Why<<P as Page>::NotLoaded>>;
 
 /// Runs such a command.
 pub(super) async fn interact(
@@ -61,33 +46,10 @@ pub(super) async fn interact(
         Step::Assert(step) => assert(page, step, deadline).await,
         _ => Err(Refusal::new("unknown_step", "the step is none that acts on a page").into()),
     };
-    match done {
-        Ok(value_json) => CommandReport { value_json, final_url: page.url(), ..CommandReport::ok() },
-        Err(Why::Refused(refusal)) => CommandReport { final_url: page.url(), ..refused(refusal) },
-        Err(Why::NotLoaded(why)) => match why.timeout() {
-            // The page is as it should be, only what was waited for did not come.
-            Some(what) => {
-                let message = format!("the time ran out while waiting for {what}");
-                let failure = fault::timeout(name, message);
-                let report = CommandReport::failed(CommandStatus::Timeout, "timeout", failure);
-                CommandReport { final_url: page.url(), ..report }
-            }
-            None => page.report(Err(why), deadline).await,
-        },
-    }
+    reported(page, name, done, deadline).await
 }
 
-fn refused(refusal: Refusal) -> CommandReport {
-    let Refusal { word, message } = refusal;
-    let failure = match word.as_str() {
-        "timeout" => fault::timeout(&word, message),
-        word => fault::command(word, message),
-    };
-    let status = if word == "timeout" { CommandStatus::Timeout } else { CommandStatus::Error };
-    CommandReport::failed(status, word, failure)
-}
-
-async fn ask<P: Page>(page: &mut P, script: Script, deadline: Instant) -> Done<P> {
+pub(super) async fn ask<P: Page>(page: &mut P, script: Script, deadline: Instant) -> Done<P> {
     let answer: Answer = page.ask(&script, deadline).await.map_err(Why::NotLoaded)?;
     Ok(value(answer)?)
 }
@@ -97,7 +59,7 @@ async fn act<P: Page>(page: &mut P, acts: &[Act], deadline: Instant) -> Done<P> 
     Ok(String::new())
 }
 
-fn fields<const N: usize>(all: [(&str, Value); N]) -> Map<String, Value> {
+pub(super) fn fields<const N: usize>(all: [(&str, Value); N]) -> Map<String, Value> {
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 

@@ -1,9 +1,13 @@
 //! What each command does on the page: the same on every engine, over what each can do with its page.
 
+mod documents;
+pub(super) mod frames;
 mod glob;
 pub(super) mod hooks;
 pub(super) mod input;
 mod interact;
+mod jar;
+pub(super) mod picture;
 pub(super) mod script;
 
 use std::sync::Arc;
@@ -11,12 +15,15 @@ use std::time::Duration;
 
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{
-    BrowseCommand, Command, CommandStatus, DumpPageSourceCommand, GetCommand, LoadPolicy, ScreenshotCommand,
+    BrowseCommand, Command, CommandStatus, Cookie, DumpPageSourceCommand, GetCommand, Header, LoadPolicy,
+    PdfCommand, ScreenshotCommand,
 };
 use tokio::time::Instant;
 
+use self::frames::Frame;
 use self::input::Act;
-use self::script::{Answer, Script};
+use self::picture::Area;
+use self::script::{Answer, Refusal, Script};
 use super::links::{Draw, candidates, plain_may_help, same_site};
 use super::{CommandReport, Progress};
 use crate::attempt::{fault, links, or};
@@ -31,6 +38,23 @@ pub(super) trait NotLoaded: Send {
     fn timeout(&self) -> Option<&str>;
 }
 
+/// Why a command did not do what it says.
+#[derive(Debug)]
+pub(super) enum Why<E> {
+    /// The page or the browser.
+    NotLoaded(E),
+    Refused(Refusal),
+}
+
+impl<E> From<Refusal> for Why<E> {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// What a command gave, as JSON.
+type Done<P> = Result<String, Why<<P as Page>::NotLoaded>>;
+
 /// A visit's main page, as its engine drives it.
 pub(super) trait Page: Send {
     type NotLoaded: NotLoaded;
@@ -39,10 +63,11 @@ pub(super) trait Page: Send {
 
     /// What hooks a visit may run.
     fn hook_host(&self) -> Arc<HookHost>;
-    fn uplink(&self) -> &AttemptUplink;
     /// Lends the browser and its page to hooks; `None` where it does not lend.
     fn lend(&self) -> impl Future<Output = std::io::Result<Option<hooks::Loan>>> + Send;
     fn progress(&self) -> &Progress;
+    /// Where what commands make goes.
+    fn uplink(&self) -> &AttemptUplink;
     /// URL or bare host name.
     fn site_url(&self) -> &str;
     /// Of the document that is there.
@@ -77,6 +102,7 @@ pub(super) trait Page: Send {
         &mut self,
         index: u32,
         shot: &ScreenshotCommand,
+        area: Area,
         deadline: Instant,
     ) -> impl Future<Output = CommandReport> + Send;
     fn dump_source(
@@ -110,6 +136,47 @@ pub(super) trait Page: Send {
         policy: LoadPolicy,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
+    /// The visit's cookies, of all partitions.
+    fn cookies(
+        &mut self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Vec<Cookie>, Why<Self::NotLoaded>>> + Send;
+    /// Puts cookies into the visit's jar.
+    fn put_cookies(
+        &mut self,
+        cookies: &[Cookie],
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Why<Self::NotLoaded>>> + Send;
+    /// From now on requests of the visit have these headers.
+    fn send_headers(
+        &mut self,
+        headers: &[Header],
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Why<Self::NotLoaded>>> + Send;
+    /// The page as PDF, of at most so many bytes.
+    fn print(
+        &mut self,
+        pdf: &PdfCommand,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Vec<u8>, Why<Self::NotLoaded>>> + Send;
+    /// The page with all that it shows, as MHTML.
+    fn mhtml(
+        &mut self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<String, Why<Self::NotLoaded>>> + Send;
+    /// The page's frames as they are now, itself first, each after the one that holds it.
+    fn frames(
+        &mut self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Vec<Frame>, Why<Self::NotLoaded>>> + Send;
+    /// The text that an expression gives in a frame, in the isolated world; or why there is none.
+    fn read_frame(
+        &mut self,
+        frame: &Frame,
+        expression: &str,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<String, String>> + Send;
     /// What became of a load.
     fn report(
         &mut self,
@@ -128,19 +195,55 @@ pub(super) async fn run(
     match &command.step {
         Some(Step::Get(command)) => get(page, command, deadline).await,
         Some(Step::Browse(steps)) => browse(page, command, steps, deadline).await,
-        Some(Step::Screenshot(shot)) => page.screenshot(index, shot, deadline).await,
+        Some(Step::Screenshot(shot)) => picture::screenshot(page, index, shot, deadline).await,
+        Some(Step::DumpPageSource(dump)) if dump.recursive => {
+            documents::frame_sources(page, index, dump, deadline).await
+        }
         Some(Step::DumpPageSource(dump)) => page.dump_source(dump, deadline).await,
+        Some(Step::Pdf(pdf)) => documents::pdf(page, pdf, deadline).await,
+        Some(Step::Mhtml(mhtml)) => documents::mhtml(page, mhtml, deadline).await,
         Some(Step::Sleep(sleep)) => match page.stay(or(sleep.duration, Duration::ZERO), deadline).await {
             Ok(()) => CommandReport::ok(),
             failed => page.report(failed, deadline).await,
         },
         Some(Step::RunHooks(asked)) => hooks::run_hooks(page, index, asked, deadline).await,
+        Some(step @ (Step::GetCookies(_) | Step::SetCookies(_) | Step::SetHeaders(_))) => {
+            jar::run(page, command.name(), step, deadline).await
+        }
         Some(step) => interact::interact(page, command.name(), step, deadline).await,
         None => {
             let failure = fault::invalid("command", "a command without a step");
             CommandReport::failed(CommandStatus::Error, "no step", failure)
         }
     }
+}
+
+/// The report of a command that gives a value, or that was refused.
+async fn reported<P: Page>(page: &mut P, name: &str, done: Done<P>, deadline: Instant) -> CommandReport {
+    match done {
+        Ok(value_json) => CommandReport { value_json, final_url: page.url(), ..CommandReport::ok() },
+        Err(Why::Refused(refusal)) => CommandReport { final_url: page.url(), ..refused(refusal) },
+        Err(Why::NotLoaded(why)) => match why.timeout() {
+            // The page is as it should be, only what was waited for did not come.
+            Some(what) => {
+                let message = format!("the time ran out while waiting for {what}");
+                let failure = fault::timeout(name, message);
+                let report = CommandReport::failed(CommandStatus::Timeout, "timeout", failure);
+                CommandReport { final_url: page.url(), ..report }
+            }
+            None => page.report(Err(why), deadline).await,
+        },
+    }
+}
+
+fn refused(refusal: Refusal) -> CommandReport {
+    let Refusal { word, message } = refusal;
+    let failure = match word.as_str() {
+        "timeout" => fault::timeout(&word, message),
+        word => fault::command(word, message),
+    };
+    let status = if word == "timeout" { CommandStatus::Timeout } else { CommandStatus::Error };
+    CommandReport::failed(status, word, failure)
 }
 
 async fn get(page: &mut impl Page, get: &GetCommand, deadline: Instant) -> CommandReport {

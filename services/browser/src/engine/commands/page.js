@@ -176,6 +176,27 @@
   const tasks = {
     locate: () => until(() => actionable(task.target)),
     state: async () => { await until(() => states[task.state](task.target)); },
+    // Where an element is in the document of the page.
+    box: () => until(async () => {
+      const seen = states.visible(task.target);
+      if (seen.word) return seen;
+      const element = one(task.target);
+      element.scrollIntoView({ block: 'nearest', inline: 'nearest', behavior: 'instant' });
+      const before = element.getBoundingClientRect();
+      await frame();
+      const box = element.getBoundingClientRect();
+      const same = ['left', 'top', 'width', 'height'].every((side) => before[side] === box[side]);
+      if (!same || !element.isConnected) return { word: 'not_stable', message: `${named(task.target)} moves` };
+      const where = scope(task.target);
+      if (!where) return missing(task.target);
+      const [x, y] = [box.left + where.x + scrollX, box.top + where.y + scrollY];
+      return { value: { x, y, width: box.width, height: box.height } };
+    }),
+    extent: () => {
+      const [root, body] = [document.documentElement, document.body];
+      const most = (name) => Math.max(root?.[name] ?? 0, body?.[name] ?? 0);
+      return { width: most('scrollWidth'), height: most('scrollHeight') };
+    },
     select: () => until(() => {
       const element = one(task.target);
       if (!element) return missing(task.target);

@@ -2,9 +2,13 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use sonde_proto::record::v1::JavascriptCookie;
 use sonde_proto::record::v1::record::Row;
+use sonde_proto::visit::v1 as wire;
+use url::Url;
+
+use crate::attempt::timestamp;
 
 /// OpenWPM's expiry of session cookies.
 const NEVER: &str = "9999-12-31T21:59:59.000Z";
@@ -67,8 +71,80 @@ fn iso(ms: i64) -> Option<String> {
     Some(at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
 }
 
-/// `(https,example.org,8443,f)` -> `{"topLevelSite":"https://example.org:8443","hasCrossSiteAncestor":true}`.
-fn partition(key: &str) -> String {
+impl From<&Cookie> for wire::Cookie {
+    fn from(cookie: &Cookie) -> Self {
+        Self {
+            name: cookie.name.clone(),
+            value: cookie.value.clone(),
+            domain: cookie.host.clone(),
+            path: cookie.path.clone(),
+            expires: cookie.expires_ms.map(|ms| timestamp(ms.saturating_mul(1000))),
+            secure: cookie.secure,
+            http_only: cookie.http_only,
+            same_site: match cookie.same_site {
+                0 => wire::SameSite::None,
+                1 => wire::SameSite::Lax,
+                2 => wire::SameSite::Strict,
+                _ => wire::SameSite::Unspecified,
+            }
+            .into(),
+            partition: cookie.partition_key.as_deref().map(|key| {
+                let (top_level_site, foreign) = site(key);
+                // Firefox marks only frames of the top document's own site that are under one of another.
+                let has_cross_site_ancestor = foreign || !is_of_site(&cookie.host, &top_level_site);
+                wire::CookiePartition { top_level_site, has_cross_site_ancestor }
+            }),
+        }
+    }
+}
+
+/// A cookie as [`super::jar::SET_COOKIES`] takes it.
+pub(super) fn stored(cookie: &wire::Cookie) -> Value {
+    let expires_ms =
+        cookie.expires.map(|at| at.seconds.saturating_mul(1000) + i64::from(at.nanos / 1_000_000));
+    json!({
+        "name": cookie.name,
+        "value": cookie.value,
+        "host": cookie.domain,
+        "path": cookie.path,
+        "expires_ms": expires_ms,
+        "secure": cookie.secure,
+        "http_only": cookie.http_only,
+        "same_site": match cookie.same_site() {
+            wire::SameSite::None => 0,
+            wire::SameSite::Lax => 1,
+            wire::SameSite::Strict => 2,
+            wire::SameSite::Unspecified => 256,
+        },
+        "partition_key": cookie.partition.as_ref().map(|partition| partition_key(&cookie.domain, partition)),
+    })
+}
+
+/// `https://example.org:8443` -> `(https,example.org,8443)`, with `,f` for a frame of that site under one of another.
+fn partition_key(domain: &str, partition: &wire::CookiePartition) -> String {
+    let top = &partition.top_level_site;
+    let (scheme, host) = top.split_once("://").unwrap_or_default();
+    let port = Url::parse(top).ok().and_then(|url| url.port());
+    let host = match port {
+        Some(port) => host.trim_end_matches(&format!(":{port}")),
+        None => host,
+    };
+    let port = port.map_or_else(String::new, |port| format!(",{port}"));
+    let foreign = if partition.has_cross_site_ancestor && is_of_site(domain, top) { ",f" } else { "" };
+    format!("({scheme},{host}{port}{foreign})")
+}
+
+/// Whether a cookie's domain is of the site of a top document.
+fn is_of_site(domain: &str, top_level_site: &str) -> bool {
+    let domain = domain.trim_start_matches('.');
+    let top = Url::parse(top_level_site).ok();
+    let top = top.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let registrable = |host: &str| psl::domain_str(host).unwrap_or(host).to_owned();
+    registrable(domain) == registrable(top)
+}
+
+/// `(https,example.org,8443,f)` -> `https://example.org:8443`, and whether it is for frames under one of another site.
+fn site(key: &str) -> (String, bool) {
     let mut parts = key.trim_matches(['(', ')']).split(',');
     let (scheme, host) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let (mut site, mut foreign) = (format!("{scheme}://{host}"), false);
@@ -79,6 +155,12 @@ fn partition(key: &str) -> String {
             port => site = format!("{site}:{port}"),
         }
     }
+    (site, foreign)
+}
+
+/// `(https,example.org,8443,f)` -> `{"topLevelSite":"https://example.org:8443","hasCrossSiteAncestor":true}`.
+fn partition(key: &str) -> String {
+    let (site, foreign) = site(key);
     json!({"topLevelSite": site, "hasCrossSiteAncestor": foreign}).to_string()
 }
 
@@ -115,5 +197,25 @@ mod tests {
             partition("(http,a.localhost,8080,f)"),
             r#"{"hasCrossSiteAncestor":true,"topLevelSite":"http://a.localhost:8080"}"#
         );
+    }
+
+    /// M21
+    #[test]
+    fn a_cookie_that_was_read_can_be_stored_again() {
+        let text = json!({"name": "n", "value": "v", "host": ".a.test", "path": "/", "expires_ms": 1_700_000_000_500_i64,
+                          "secure": true, "http_only": true, "same_site": 256, "partition_key": "(https,t.test,8443,f)"});
+        let cookie: Cookie = serde_json::from_value(text.clone()).unwrap();
+        let mut foreign = text.clone();
+        foreign["partition_key"] = json!("(https,t.test,8443)");
+        assert_eq!(
+            stored(&wire::Cookie::from(&cookie)),
+            foreign,
+            "a third party is always below another site"
+        );
+        let own = json!({"host": "www.t.test", "partition_key": "(https,t.test,f)"});
+        let mut text = text;
+        text.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+        let cookie: Cookie = serde_json::from_value(text.clone()).unwrap();
+        assert_eq!(stored(&wire::Cookie::from(&cookie)), text);
     }
 }

@@ -7,6 +7,7 @@ mod chrome;
 mod cookies;
 mod driver;
 mod engine;
+mod jar;
 mod kept;
 mod launch;
 mod locate;

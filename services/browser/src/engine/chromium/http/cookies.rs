@@ -7,9 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use sonde_proto::record::v1::JavascriptCookie;
 use sonde_proto::record::v1::record::Row;
+use sonde_proto::visit::v1 as wire;
 use url::Url;
 
 use super::events::ResponseExtra;
+use crate::attempt::timestamp;
 
 /// OpenWPM's expiry of session cookies.
 const NEVER: &str = "9999-12-31T21:59:59.000Z";
@@ -222,6 +224,33 @@ pub struct JarCookie {
     same_site: Option<String>,
     partition_key: Option<Value>,
     partition_key_opaque: Option<bool>,
+}
+
+impl From<&JarCookie> for wire::Cookie {
+    fn from(cookie: &JarCookie) -> Self {
+        let lasting = !cookie.session && cookie.expires >= 0.0;
+        let microseconds = (cookie.expires * 1e6) as i64;
+        Self {
+            name: cookie.name.clone(),
+            value: cookie.value.clone(),
+            domain: cookie.domain.clone(),
+            path: cookie.path.clone(),
+            expires: lasting.then(|| timestamp(microseconds)),
+            secure: cookie.secure,
+            http_only: cookie.http_only,
+            same_site: match cookie.same_site.as_deref() {
+                Some("None") => wire::SameSite::None,
+                Some("Lax") => wire::SameSite::Lax,
+                Some("Strict") => wire::SameSite::Strict,
+                _ => wire::SameSite::Unspecified,
+            }
+            .into(),
+            partition: cookie.partition_key.as_ref().map(|key| wire::CookiePartition {
+                top_level_site: key["topLevelSite"].as_str().unwrap_or_default().to_owned(),
+                has_cross_site_ancestor: key["hasCrossSiteAncestor"] == true,
+            }),
+        }
+    }
 }
 
 /// The rows of a snapshot of the jar. `cause` is `visit-start` or `visit-end`, `context` the browser context.

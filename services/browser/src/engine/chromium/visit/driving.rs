@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use sonde_proto::visit::v1::{DumpPageSourceCommand, LoadPolicy, ScreenshotCommand};
+use sonde_proto::visit::v1::{
+    Cookie, DumpPageSourceCommand, Header, LoadPolicy, PdfCommand, ScreenshotCommand,
+};
 use tokio::time::Instant;
 
 use super::page::NotLoaded;
@@ -14,10 +16,12 @@ use crate::attempt::fault;
 use crate::engine::Browser as _;
 use crate::engine::chromium::bridge::Bridge;
 use crate::engine::chromium::cdp::CallError;
+use crate::engine::commands::frames::Frame;
 use crate::engine::commands::hooks::Loan;
 use crate::engine::commands::input::Act;
+use crate::engine::commands::picture::Area;
 use crate::engine::commands::script::{Answer, Script};
-use crate::engine::commands::{self, Page};
+use crate::engine::commands::{self, Page, Why};
 use crate::engine::links::{VISIBLE_LINKS, capped};
 use crate::engine::{CommandReport, Progress};
 use crate::hooks::chrome::Lent;
@@ -65,10 +69,6 @@ impl Page for ChromiumVisit {
         self.browser.hooks.clone()
     }
 
-    fn uplink(&self) -> &AttemptUplink {
-        &self.uplink
-    }
-
     async fn lend(&self) -> std::io::Result<Option<Loan>> {
         let guarded = vec![self.target.as_str().to_owned(), self.context.as_str().to_owned()];
         let bridge = Bridge::open(self.browser.connection.clone(), guarded).await?;
@@ -79,6 +79,10 @@ impl Page for ChromiumVisit {
 
     fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    fn uplink(&self) -> &AttemptUplink {
+        &self.uplink
     }
 
     fn site_url(&self) -> &str {
@@ -125,8 +129,14 @@ impl Page for ChromiumVisit {
         self.wait_loaded(policy, patience, move |s| s.documents() > before || s.url == wanted).await
     }
 
-    async fn screenshot(&mut self, index: u32, shot: &ScreenshotCommand, deadline: Instant) -> CommandReport {
-        Self::screenshot(self, index, shot, deadline).await
+    async fn screenshot(
+        &mut self,
+        index: u32,
+        shot: &ScreenshotCommand,
+        area: Area,
+        deadline: Instant,
+    ) -> CommandReport {
+        Self::screenshot(self, index, shot, area, deadline).await
     }
 
     async fn dump_source(&mut self, dump: &DumpPageSourceCommand, deadline: Instant) -> CommandReport {
@@ -159,6 +169,44 @@ impl Page for ChromiumVisit {
             self.page("Page.setLifecycleEventsEnabled", json!({"enabled": true}), deadline).await?;
         }
         self.wait_loaded(policy, deadline, |_| true).await
+    }
+
+    async fn cookies(&mut self, deadline: Instant) -> Result<Vec<Cookie>, Why<NotLoaded>> {
+        Self::cookies(self, deadline).await
+    }
+
+    async fn put_cookies(&mut self, cookies: &[Cookie], deadline: Instant) -> Result<(), Why<NotLoaded>> {
+        Self::put_cookies(self, cookies, deadline).await
+    }
+
+    async fn send_headers(&mut self, headers: &[Header], deadline: Instant) -> Result<(), Why<NotLoaded>> {
+        Self::send_headers(self, headers, deadline).await
+    }
+
+    async fn print(
+        &mut self,
+        pdf: &PdfCommand,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Why<NotLoaded>> {
+        Self::print(self, pdf, max_bytes, deadline).await
+    }
+
+    async fn mhtml(&mut self, deadline: Instant) -> Result<String, Why<NotLoaded>> {
+        Self::mhtml(self, deadline).await
+    }
+
+    async fn frames(&mut self, deadline: Instant) -> Result<Vec<Frame>, Why<NotLoaded>> {
+        Self::frames(self, deadline).await
+    }
+
+    async fn read_frame(
+        &mut self,
+        frame: &Frame,
+        expression: &str,
+        deadline: Instant,
+    ) -> Result<String, String> {
+        Self::read_frame(self, frame, expression, deadline).await
     }
 
     async fn report(&mut self, loaded: Result<(), NotLoaded>, deadline: Instant) -> CommandReport {

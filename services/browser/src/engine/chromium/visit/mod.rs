@@ -5,13 +5,16 @@
 mod asking;
 mod companions;
 mod cuts;
-mod down;
+mod disposal;
 mod driving;
 mod features;
+mod frames;
 mod hands;
+mod jar;
 mod late;
 mod page;
 mod picture;
+mod print;
 mod recorder;
 mod setups;
 mod stop;
@@ -170,7 +173,9 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         scripts.ours = ours.map(|source| scripts::sha256(&source)).collect();
         scripts.secrets = stealth.as_ref().map(StealthHook::secrets).unwrap_or_default();
     }
-    let set_up = Setup { recording: recording.clone(), workers: hook.clone(), stealth: stealth.clone() };
+    let (workers, of_stealth) = (hook.clone(), stealth.clone());
+    let headers = serde_json::Map::new();
+    let set_up = Setup { recording: recording.clone(), workers, stealth: of_stealth, headers };
     browser.setups.insert(context.clone(), set_up);
     let of_visit = || Filter::contexts([context.clone()]);
     let page_events = connection.subscribe(of_visit().methods(warden::METHODS.iter().copied()));

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::json;
 use sonde_proto::StreamId;
-use sonde_proto::visit::v1::{CommandStatus, DumpPageSourceCommand, ImageFormat, ScreenshotCommand};
+use sonde_proto::visit::v1::{Clip, CommandStatus, DumpPageSourceCommand, ImageFormat, ScreenshotCommand};
 use sonde_runtime::clock::wall_us;
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use super::page::{NotLoaded, call_failed};
 use crate::attempt::fault;
 use crate::engine::CommandReport;
 use crate::engine::artifact::{JPEG_QUALITY, MAX_SIDE, Made, SOURCE, no_page, size_truncation};
+use crate::engine::commands::picture::Area;
 
 #[derive(Deserialize)]
 struct Picture {
@@ -37,12 +38,9 @@ impl ChromiumVisit {
         &mut self,
         index: u32,
         shot: &ScreenshotCommand,
+        area: Area,
         deadline: Instant,
     ) -> CommandReport {
-        if !self.loaded {
-            return no_page("screenshot");
-        }
-        self.progress.detail("taking a picture");
         let (format, ending, media_type) = match shot.format() {
             ImageFormat::Jpeg => ("jpeg", "jpg", "image/jpeg"),
             ImageFormat::Png | ImageFormat::Unspecified => ("png", "png", "image/png"),
@@ -51,14 +49,19 @@ impl ChromiumVisit {
         if format == "jpeg" {
             params["quality"] = json!(if shot.quality == 0 { JPEG_QUALITY } else { shot.quality });
         }
-        if shot.full_page {
-            match self.whole_page(index, deadline).await {
-                Ok(clip) => {
-                    params["captureBeyondViewport"] = json!(true);
-                    params["clip"] = clip;
-                }
-                Err(report) => return *report,
+        let clip = match area {
+            Area::Viewport => None,
+            Area::Rectangle(Clip { x, y, width, height }) => {
+                Some(json!({"x": x, "y": y, "width": width, "height": height, "scale": 1}))
             }
+            Area::Page => match self.whole_page(index, deadline).await {
+                Ok(clip) => Some(clip),
+                Err(report) => return *report,
+            },
+        };
+        if let Some(clip) = clip {
+            params["captureBeyondViewport"] = json!(true);
+            params["clip"] = clip;
         }
         let answer = match self.page("Page.captureScreenshot", params, deadline).await {
             Ok(answer) => answer,

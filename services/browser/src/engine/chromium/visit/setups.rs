@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::recorder::Recording;
 use crate::engine::chromium::cdp::{ContextId, RawCommand, SessionInfo};
@@ -20,6 +20,8 @@ pub(in crate::engine::chromium) struct Setup {
     pub workers: Option<Hook>,
     /// Documents are recorded by the debugger.
     pub stealth: Option<StealthHook>,
+    /// What its requests are sent with beside the browser's own headers: name -> value.
+    pub headers: Map<String, Value>,
 }
 
 /// The set-ups of the visits that run on a browser. Clones share them.
@@ -34,6 +36,13 @@ impl Setups {
 
     pub fn remove(&self, context: &ContextId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(context);
+    }
+
+    /// From now on requests of new targets of this context have these headers, instead of those of an earlier call.
+    pub fn set_headers(&self, context: &ContextId, headers: Map<String, Value>) {
+        if let Some(setup) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(context) {
+            setup.headers = headers;
+        }
     }
 
     /// Whether a visit runs in this context.
@@ -61,6 +70,9 @@ impl Setups {
             commands.push(RawCommand::new("Inspector.enable", json!({})));
             commands.push(RawCommand::new("Page.setInterceptFileChooserDialog", json!({"enabled": true})));
         }
+        if !setup.headers.is_empty() && has_network(&info.kind) {
+            commands.extend(with_headers(&setup.headers, setup.recording.is_some()));
+        }
         if let Some(hook) = &setup.workers {
             commands.extend(hook.commands(info));
         }
@@ -69,4 +81,18 @@ impl Setups {
         }
         Some(commands)
     }
+}
+
+/// Whether targets of this kind make requests of their own.
+pub(super) fn has_network(kind: &str) -> bool {
+    matches!(kind, "page" | "iframe" | "worker" | "shared_worker" | "service_worker")
+}
+
+/// What a session is told so that its requests have these headers.
+pub(super) fn with_headers(headers: &Map<String, Value>, recorded: bool) -> Vec<RawCommand> {
+    // The headers are of a session whose network is watched; nobody reads the bodies.
+    let watch = json!({"maxTotalBufferSize": 0, "maxResourceBufferSize": 0});
+    let enable = (!recorded).then(|| RawCommand::new("Network.enable", watch));
+    let headers = RawCommand::new("Network.setExtraHTTPHeaders", json!({"headers": headers}));
+    enable.into_iter().chain([headers]).collect()
 }

@@ -2,9 +2,12 @@
 
 mod asking;
 mod driving;
+mod frames;
 mod hands;
+mod jar;
 mod page;
 mod picture;
+mod print;
 mod stop;
 mod warden;
 
@@ -64,6 +67,8 @@ pub(super) struct FirefoxVisit {
     loaded: bool,
     /// The subscription by which its requests are counted.
     counting: Option<Value>,
+    /// The browser adds headers to its requests.
+    has_headers: bool,
     /// The page did not answer.
     stuck: bool,
     ending: Option<Ending>,
@@ -149,6 +154,7 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         navigated_at_us: None,
         loaded: false,
         counting: None,
+        has_headers: false,
         stuck: false,
         ending: None,
         _warden: warden,
@@ -253,6 +259,14 @@ impl FirefoxVisit {
             let params = json!({"subscriptions": [subscription]});
             if let Err(error) = bidi.call("session.unsubscribe", params, left(deadline) / 2).await {
                 tracing::debug!(%error, "the browser goes on telling of requests");
+            }
+        }
+        if self.has_headers {
+            let none = json!([self.container, []]);
+            let told = self.browser.chrome::<Value>(super::jar::HEADERS, none, left(deadline) / 2).await;
+            if let Err(error) = told {
+                // They are of a container that no other visit gets.
+                tracing::debug!(%error, "the browser goes on looking for requests that get headers");
             }
         }
         if self.browser.profile.is_some() {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 use sonde_proto::StreamId;
-use sonde_proto::visit::v1::{CommandStatus, DumpPageSourceCommand, ImageFormat, ScreenshotCommand};
+use sonde_proto::visit::v1::{Clip, CommandStatus, DumpPageSourceCommand, ImageFormat, ScreenshotCommand};
 use sonde_runtime::clock::wall_us;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use super::{FirefoxVisit, left};
 use crate::attempt::fault;
 use crate::engine::CommandReport;
 use crate::engine::artifact::{JPEG_QUALITY, MAX_SIDE, Made, SOURCE, no_page, size_truncation};
+use crate::engine::commands::picture::Area;
 use crate::engine::firefox::bidi::BidiError;
 
 /// Width and height of the whole document in CSS pixels.
@@ -27,25 +28,26 @@ impl FirefoxVisit {
         &mut self,
         index: u32,
         shot: &ScreenshotCommand,
+        area: Area,
         deadline: Instant,
     ) -> CommandReport {
-        if !self.loaded {
-            return no_page("screenshot");
-        }
-        self.progress.detail("taking a picture");
         let quality = f64::from(if shot.quality == 0 { JPEG_QUALITY } else { shot.quality }) / 100.0;
         let (format, ending, media_type) = match shot.format() {
             ImageFormat::Jpeg => (json!({"type": "image/jpeg", "quality": quality}), "jpg", "image/jpeg"),
             ImageFormat::Png | ImageFormat::Unspecified => (json!({"type": "image/png"}), "png", "image/png"),
         };
-        let origin = if shot.full_page { "document" } else { "viewport" };
+        let origin = if area == Area::Viewport { "viewport" } else { "document" };
         let mut params = json!({"context": self.context, "origin": origin, "format": format});
-        if shot.full_page {
-            match self.clip(index, deadline).await {
+        match area {
+            Area::Viewport => {}
+            Area::Rectangle(Clip { x, y, width, height }) => {
+                params["clip"] = json!({"type": "box", "x": x, "y": y, "width": width, "height": height});
+            }
+            Area::Page => match self.clip(index, deadline).await {
                 Ok(Some(clip)) => params["clip"] = clip,
                 Ok(None) => {}
                 Err(report) => return *report,
-            }
+            },
         }
         let answer =
             match self.browser.bidi.call("browsingContext.captureScreenshot", params, left(deadline)).await {

@@ -111,7 +111,7 @@ export type Artifact = Message<"sonde.record.v1.Artifact"> & {
   commandIndex: number;
 
   /**
-   * screenshot, page_source, ...
+   * screenshot, page_source, frame_sources, pdf, mhtml, ...
    *
    * @generated from field: string kind = 2;
    */

@@ -1,4 +1,4 @@
-//! The end of a visit's isolation.
+//! The end of a visit's browser context.
 
 use std::time::Duration;
 
