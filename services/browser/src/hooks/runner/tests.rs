@@ -341,7 +341,7 @@ async fn a_provider_stands_in_for_files() {
             match hook.plugin.as_str() {
                 // Only when the listener has said that it is there.
                 "mine_well" => {
-                    let listened = hook.dir.join("../listener/up").exists();
+                    let listened = hook.dir.with_file_name("listener").join("up").exists();
                     Box::pin(
                         async move { Ok(format!("said: {}", if listened { "listened" } else { "alone" })) },
                     )
