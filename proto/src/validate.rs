@@ -344,6 +344,18 @@ fn browser_errors(b: &BrowserSpec, errors: &mut FieldErrors) {
             errors.push("browser.x_display", "must be an X display, as :1 or host:1.0");
         }
     }
+    if !b.seed_profile.is_empty() {
+        if !is_sha256(&b.seed_profile) {
+            errors.push(
+                "browser.seed_profile",
+                "must be the SHA-256 of a stored blob: 64 lower-case hex digits",
+            );
+        }
+        if !matches!(b.isolation(), Isolation::Process | Isolation::Profile) {
+            let why = "is for ISOLATION_PROCESS and ISOLATION_PROFILE: browser contexts have no profile of their own";
+            errors.push("browser.seed_profile", why);
+        }
+    }
     if b.extra_flags.len() > 64 {
         errors.push("browser.extra_flags", "at most 64");
     }
@@ -352,6 +364,10 @@ fn browser_errors(b: &BrowserSpec, errors: &mut FieldErrors) {
             errors.push(format!("browser.extra_flags[{i}]"), "must begin with \"--\"");
         }
     }
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// `[host]:number[.screen]`

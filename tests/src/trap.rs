@@ -165,8 +165,12 @@ async fn serve(mut stream: TcpStream, serving: &Serving) -> std::io::Result<()> 
             let head = format!("HTTP/1.1 200 OK\r\n{headers}Connection: close\r\n\r\n");
             stream.write_all(head.as_bytes()).await?;
             for _ in 0..times {
-                stream.write_all(&chunk).await?;
-                serving.note_taken(&target, chunk.len() as u64);
+                let mut rest = &chunk[..];
+                while !rest.is_empty() {
+                    let written = stream.write(rest).await?;
+                    serving.note_taken(&target, written as u64);
+                    rest = &rest[written..];
+                }
                 // Also where nothing is waited for: others are served meanwhile.
                 tokio::time::sleep(pause).await;
             }

@@ -40,8 +40,54 @@ pub enum Command {
     Logs(LogsArgs),
     /// End a process, with all that descends from it
     Kill(KillArgs),
+    /// Kept profiles of stateful crawls, and archives of profiles to start from
+    Profile(ProfileArgs),
     /// Hooks of ArchiveBox's plugins: what is there, and a run of them on one page
     Hooks(HooksArgs),
+}
+
+/// Profiles.
+#[derive(Clone, Debug, Parser)]
+pub struct ProfileArgs {
+    #[command(subcommand)]
+    pub action: ProfileAction,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ProfileAction {
+    /// The profiles that are kept
+    List {
+        /// Data directory of the crawls (crawl's --out)
+        #[arg(long, value_name = "DIR", default_value = "sonde-out")]
+        data: PathBuf,
+    },
+    /// Write a kept profile to an archive (.tar.gz), for --seed-profile
+    Dump {
+        crawl_id: String,
+        /// The archive to write
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Of several browsers this one's
+        #[arg(long, value_name = "ID")]
+        browser_id: Option<u32>,
+        /// Data directory of the crawls (crawl's --out)
+        #[arg(long, value_name = "DIR", default_value = "sonde-out")]
+        data: PathBuf,
+    },
+    /// Check an archive of a profile, store it, and print the SHA-256 that --seed-profile and BrowserSpec.seed_profile take
+    Seed {
+        /// .tar or .tar.gz of a profile's contents
+        file: PathBuf,
+        /// The browser whose profile it is
+        #[arg(long = "browser", value_enum, default_value_t)]
+        kind: BrowserArg,
+        /// Data directory to store it in
+        #[arg(long, value_name = "DIR", default_value = "sonde-out")]
+        data: PathBuf,
+        /// Address of a running storage-service to store it in
+        #[arg(long, value_name = "ADDRESS")]
+        storage: Option<String>,
+    },
 }
 
 /// Hooks of plugins.
@@ -219,6 +265,10 @@ pub struct VisitSetup {
     /// Isolation between visits
     #[arg(long, value_enum, default_value_t = IsolationArg::Context)]
     pub isolation: IsolationArg,
+    /// Make profiles from this archive, as `sonde profile dump` writes it: a file (.tar or .tar.gz of a profile's
+    /// contents), or the SHA-256 of one that storage has (with --isolation profile or process)
+    #[arg(long, value_name = "FILE|SHA256")]
+    pub seed_profile: Option<String>,
     /// Whether third-party cookies are taken
     #[arg(long, value_enum, default_value_t = ThirdParty::Always)]
     pub third_party_cookies: ThirdParty,
@@ -242,6 +292,8 @@ pub enum IsolationArg {
     Context,
     /// A fresh process and profile per visit
     Process,
+    /// One profile per browser for the whole crawl: what a visit leaves, the next one finds
+    Profile,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -16,6 +16,7 @@ use crate::exit::{CliError, EXIT_FAILED, EXIT_INTERRUPTED};
 use crate::flags::{self, proto_duration};
 use crate::format::count;
 use crate::lists::Lists;
+use crate::profile;
 use crate::progress::{Progress, Tally};
 use crate::report;
 use crate::submit::{Submitted, submit};
@@ -43,6 +44,7 @@ pub async fn run(args: CrawlArgs) -> Result<u8, CliError> {
         return result;
     }
     let spec = spec(&args)?;
+    profile::must_be_stored(args.setup.seed_profile.as_deref())?;
     let mut lists = Lists::open(&args.urls, &args.list, args.limit)?;
     let endpoint = args.server.as_deref().unwrap_or_default().parse()?;
     let channel = connect(&endpoint, &Inproc::new())?;
@@ -91,7 +93,7 @@ fn spec(args: &CrawlArgs) -> Result<CrawlSpec, CliError> {
 async fn embedded(
     args: &CrawlArgs,
     settings: Settings,
-    spec: CrawlSpec,
+    mut spec: CrawlSpec,
     mut lists: Lists,
 ) -> Result<u8, CliError> {
     let shutdown = on_signals()?;
@@ -100,6 +102,11 @@ async fn embedded(
         () = shutdown.drain.cancelled() => return Ok(EXIT_INTERRUPTED),
     };
     let coordinator = services.coordinator.clone();
+    let browser = spec.browser.get_or_insert_default();
+    if let Err(error) = profile::plant(args.setup.seed_profile.as_deref(), browser, &services.storage).await {
+        services.close().await;
+        return Err(error);
+    }
     let result = tokio::select! {
         result = follow(args, &coordinator, spec, &mut lists, &shutdown) => result,
         () = shutdown.immediate.cancelled() => return Ok(killed(args)),

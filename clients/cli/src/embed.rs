@@ -47,6 +47,9 @@ impl Settings {
         if is_default(&coordinator, "data_dir") {
             coordinator.value.data_dir = out.to_owned();
         }
+        if is_default(&browsers, "profiles_dir") {
+            browsers.value.profiles_dir = Some(out.join("profiles"));
+        }
         if is_default(&browsers, "slots") {
             browsers.value.slots = default_slots();
         }
@@ -125,6 +128,40 @@ fn section<T: DeserializeOwned + Serialize + Default>(
             }
             None
         }
+    }
+}
+
+/// Storage alone.
+pub struct StorageOnly {
+    channel: Channel,
+    store: Storage,
+    server: ServerHandle,
+}
+
+impl StorageOnly {
+    /// On a data directory, which is made if need be.
+    pub async fn start(data: &Path) -> Result<Self, CliError> {
+        let unmade =
+            |e| CliError::Input(format!("the data directory {} cannot be made: {e}", data.display()));
+        std::fs::create_dir_all(data).map_err(unmade)?;
+        let config = sonde_storage::Config { data_dir: data.to_owned(), ..sonde_storage::Config::default() };
+        let store = Storage::open(config).map_err(|e| CliError::Service(e.to_string()))?;
+        let (inproc, at) = (Inproc::new(), Endpoint::Inproc(NAMES[0].to_owned()));
+        let server = serve(&at, &inproc, store.routes(), sonde_storage::SERVICE_NAMES).await?;
+        Ok(Self { channel: connect(&at, &inproc)?, store, server })
+    }
+
+    /// The way to it.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Ends it.
+    pub async fn close(self) {
+        if let Err(error) = self.server.stop().await {
+            tracing::warn!(%error, "storage did not stop cleanly");
+        }
+        self.store.close().await;
     }
 }
 

@@ -10,6 +10,7 @@ use sonde_proto::visit::v1::{
 
 use crate::args::{BrowserArg, CaptureArg, IsolationArg, Load, ThirdParty, VisitSetup};
 use crate::exit::CliError;
+use crate::profile::is_hash;
 
 /// A std duration as the contract's.
 pub fn proto_duration(duration: Duration) -> prost_types::Duration {
@@ -134,6 +135,7 @@ pub fn browser(setup: &VisitSetup, kind: BrowserArg) -> BrowserSpec {
     let isolation = match setup.isolation {
         IsolationArg::Context => Isolation::Context,
         IsolationArg::Process => Isolation::Process,
+        IsolationArg::Profile => Isolation::Profile,
     };
     let third_party = match setup.third_party_cookies {
         ThirdParty::Always => ThirdPartyCookies::Always,
@@ -146,6 +148,8 @@ pub fn browser(setup: &VisitSetup, kind: BrowserArg) -> BrowserSpec {
         x_display: setup.display.1.clone(),
         isolation: isolation.into(),
         third_party_cookies: third_party.into(),
+        // A file is stored first, and has its hash then.
+        seed_profile: setup.seed_profile.clone().filter(|seed| is_hash(seed)).unwrap_or_default(),
         ..BrowserSpec::default()
     }
 }

@@ -108,6 +108,7 @@ async fn run_hooks(args: HooksRunArgs) -> Result<u8, CliError> {
     let url = url::Url::parse(&args.url)
         .map_err(|e| CliError::Input(format!("{}: {e}; give a whole URL", args.url)))?;
     let out = prepare(&args.out)?;
+    let _recorded = crate::processes::record_all(&out, "hooks").await?;
     let page = Page {
         url: url.into(),
         snapshot_id: uuid::Uuid::now_v7().to_string(),

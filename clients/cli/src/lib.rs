@@ -14,6 +14,7 @@ mod format;
 mod hooks;
 mod lists;
 mod processes;
+mod profile;
 mod progress;
 mod remote;
 mod report;
@@ -42,6 +43,7 @@ pub async fn run(args: Args) -> u8 {
         Command::Ps(ps) => processes::ps(ps).await,
         Command::Logs(logs) => processes::logs(logs).await,
         Command::Kill(kill) => processes::kill(kill).await,
+        Command::Profile(profile) => profile::run(profile).await,
         Command::Hooks(hooks) => hooks::run(hooks).await,
     };
     match result {

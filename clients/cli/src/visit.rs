@@ -15,6 +15,7 @@ use crate::embed::{Embedded, Settings};
 use crate::exit::{CliError, EXIT_FAILED, EXIT_INTERRUPTED};
 use crate::flags;
 use crate::format::{shown, span, std_duration};
+use crate::profile;
 use crate::report;
 
 /// Runs it.
@@ -26,7 +27,8 @@ pub async fn run(mut args: VisitArgs) -> Result<u8, CliError> {
         Some(file) => commands::read(file)?,
         None => flags::commands(&args.setup),
     };
-    let request = RunVisitRequest {
+    let seed = args.setup.seed_profile.clone();
+    let mut request = RunVisitRequest {
         sequence: Some(CommandSequence { url: args.url.clone(), commands }),
         browser: Some(flags::browser(&args.setup, args.browser.kind)),
         instruments: Some(flags::instruments(&args.setup)?),
@@ -35,6 +37,7 @@ pub async fn run(mut args: VisitArgs) -> Result<u8, CliError> {
     let shutdown =
         Shutdown::on_signals().map_err(|e| CliError::Service(format!("signals cannot be handled: {e}")))?;
     if let Some(server) = &args.server {
+        profile::must_be_stored(seed.as_deref())?;
         let channel = connect(&server.parse()?, &Inproc::new())?;
         return tokio::select! {
             ended = follow(&channel, request, args.json) => Ok(code(ended?.outcome())),
@@ -49,6 +52,11 @@ pub async fn run(mut args: VisitArgs) -> Result<u8, CliError> {
         return Ok(0);
     }
     let services = Embedded::start(settings, &args.config.log).await?;
+    let browser = request.browser.get_or_insert_default();
+    if let Err(error) = profile::plant(seed.as_deref(), browser, &services.storage).await {
+        services.close().await;
+        return Err(error);
+    }
     let result = tokio::select! {
         ended = follow(&services.coordinator, request, args.json) => ended.map(Some),
         () = shutdown.drain.cancelled() => Ok(None),

@@ -39,6 +39,11 @@ pub struct Config {
     /// Where records of processes and their outputs are kept, so that the next start finds what a killed service left;
     /// unset: in a directory under the system's one for temporary files that goes with the service.
     pub state_dir: Option<PathBuf>,
+    /// For the profiles of stateful crawls, which are kept; unset: under run_dir, only as long as the service runs.
+    pub profiles_dir: Option<PathBuf>,
+    /// Time after which a kept profile that no browser used is removed, at the start of the service; 0s: never.
+    #[serde(with = "sonde_runtime::config::duration")]
+    pub profiles_max_age: Duration,
     /// Which browser is started when a slot is opened, before its first visit.
     pub prestart: Prestart,
     /// Its kind.
@@ -142,6 +147,8 @@ impl Default for Config {
             extension_dir: None,
             run_dir: None,
             state_dir: None,
+            profiles_dir: None,
+            profiles_max_age: Duration::from_secs(30 * 24 * 3600),
             prestart: Prestart::Instrumented,
             prestart_kind: PrestartKind::Chromium,
             max_visits: 500,

@@ -146,12 +146,16 @@ export class Attribution {
     for (const wake of waiting ?? []) wake();
   }
 
-  /** The container of a visit's first tab: whatever happens in it is the visit's, unless another visit had it, too. */
+  /**
+   * The container of a visit's first tab: whatever happens in it is the visit's, unless another visit runs in it, too.
+   * A profile that is kept has the same one for visit after visit.
+   */
   container(visit: RunningVisit, store: string | undefined): void {
     if (store === undefined) return;
     const known = this.#visitOfStore.get(store);
     if (known === visit.visitId) return;
-    this.#visitOfStore.set(store, known === undefined ? visit.visitId : SHARED);
+    const shared = known !== undefined && (known === SHARED || this.#running.has(known));
+    this.#visitOfStore.set(store, shared ? SHARED : visit.visitId);
     forgetOldest(this.#visitOfStore);
     this.#store();
   }

@@ -8,6 +8,7 @@ mod extension;
 pub mod firefox;
 mod installed;
 mod links;
+pub mod profiles;
 mod run_dir;
 mod screen;
 mod trust;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 pub use installed::Installed;
 
+use self::profiles::ProfileSpec;
 pub(crate) use self::run_dir::RunDir;
 pub use self::screen::Display;
 use crate::process::ProcessInfo;
@@ -64,6 +66,8 @@ pub struct LaunchSpec {
     pub languages: String,
     /// What our extension does in it; `None`: it is not there, and slows nothing down.
     pub extension: Option<Scripts>,
+    /// `None`: a new, empty profile.
+    pub profile: Option<ProfileSpec>,
 }
 
 /// What the extension records in pages.
@@ -170,7 +174,13 @@ impl LaunchSpec {
             extra_flags: spec.extra_flags.clone(),
             languages: languages.to_owned(),
             extension,
+            profile: None,
         }
+    }
+
+    /// Whether visits share their state.
+    pub fn keeps_profile(&self) -> bool {
+        self.profile.as_ref().is_some_and(|profile| profile.keep.is_some())
     }
 }
 

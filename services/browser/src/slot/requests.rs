@@ -7,6 +7,7 @@ use sonde_proto::visit::v1::{
 use sonde_proto::{Fence, FieldErrors, VisitId, validate_commands, validate_sequence, validate_setup};
 
 use crate::attempt::{MAX_BODY_BYTES, Plan, fault};
+use crate::engine::profiles::{Owner, ProfileSpec};
 use crate::engine::{LaunchSpec, Scripts, own_process};
 
 /// A Run whose fields are there and right.
@@ -32,9 +33,16 @@ pub(super) struct Want {
 }
 
 impl Want {
-    pub fn of(browser: &BrowserSpec, instruments: &Instruments, fresh: bool) -> Self {
+    pub fn of(
+        context: &AttemptContext,
+        browser: &BrowserSpec,
+        instruments: &Instruments,
+        fresh: bool,
+    ) -> Self {
         let alone = own_process(browser);
-        let spec = LaunchSpec::new(browser, Scripts::of_kind(browser.kind(), instruments));
+        let mut spec = LaunchSpec::new(browser, Scripts::of_kind(browser.kind(), instruments));
+        let owner = Owner { crawl_id: context.crawl_id.clone(), browser_id: context.browser_id };
+        spec.profile = ProfileSpec::of(browser, owner);
         Self { spec, fresh: fresh || alone, alone }
     }
 }

@@ -1,10 +1,14 @@
 //! Bodies, pictures and sources to storage, in pieces.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use sonde_proto::storage::v1::PutBlobRequest;
 use sonde_proto::storage::v1::blob_service_client::BlobServiceClient;
+use sonde_proto::storage::v1::{GetBlobRequest, PutBlobRequest};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
+use tonic::Status;
 
 use super::{Shared, UplinkError, retried};
 
@@ -37,6 +41,32 @@ pub(super) async fn put_named(
     };
     retried("PutBlob", deadline, call).await?;
     Ok(())
+}
+
+/// Writes a blob to a file, which is whole when this returns.
+pub(super) async fn get(
+    shared: &Shared,
+    sha256: &str,
+    to: &Path,
+    deadline: Instant,
+) -> Result<(), UplinkError> {
+    let client = BlobServiceClient::new(shared.channel.clone());
+    let call = || {
+        let mut client = client.clone();
+        async move {
+            let mut pieces =
+                client.get_blob(GetBlobRequest { sha256: sha256.to_owned() }).await?.into_inner();
+            let unwritten =
+                |e: std::io::Error| Status::internal(format!("cannot write {}: {e}", to.display()));
+            let mut file = tokio::fs::File::create(to).await.map_err(unwritten)?;
+            // Storage checks the hash as it reads: a stream that ends well is the blob.
+            while let Some(piece) = pieces.message().await? {
+                file.write_all(&piece.chunk).await.map_err(unwritten)?;
+            }
+            file.flush().await.map_err(unwritten)
+        }
+    };
+    retried("GetBlob", deadline, call).await
 }
 
 fn pieces(sha256: &str, content: &Bytes) -> Vec<PutBlobRequest> {

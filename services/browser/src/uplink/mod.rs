@@ -211,6 +211,16 @@ impl Uplink {
         blobs::put(&self.shared, content, deadline).await
     }
 
+    /// Fetches a blob into a file. On an error what is there of the file is of no use.
+    pub async fn get_blob(
+        &self,
+        sha256: &str,
+        to: &std::path::Path,
+        deadline: Instant,
+    ) -> Result<(), UplinkError> {
+        blobs::get(&self.shared, sha256, to, deadline).await
+    }
+
     /// Ends sending. What is un-acked is lost to this process (extensions keep theirs until they end, too).
     pub fn close(&self) {
         self.shared.cancel.cancel();

@@ -8,10 +8,12 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use sonde_proto::js_settings::JsSettings;
 use sonde_proto::visit::v1::{CaptureMode, Failure, ThirdPartyCookies};
+use tokio::time::Instant;
 
 use super::capabilities::{self, Launched};
 use super::cdp::{AutoAttach, Connection, Filter, RawCommand, SessionInfo};
 use super::http::{PUBLIC_SUFFIX_LIST, RequestIds};
+use super::kept::Kept;
 use super::launch::{self, ChromiumOptions};
 use super::stealth::StealthSource;
 use super::strangers::{self, keep_strangers};
@@ -19,6 +21,7 @@ use super::visit::{self, Setups};
 use super::workers::HookSource;
 use crate::config::{ChromiumCapture, Config, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
+use crate::engine::profiles::Profiles;
 use crate::engine::run_dir::RunDir;
 use crate::engine::screen::{Display, Screen};
 use crate::engine::trust::Trusted;
@@ -41,6 +44,7 @@ pub struct Chromium {
     testing: bool,
     capture: Capture,
     run_dir: Arc<RunDir>,
+    profiles: Profiles,
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
     uplink: Uplink,
@@ -65,6 +69,7 @@ impl Chromium {
                 ChromiumCapture::Wrapped => Capture::Wrapped,
                 ChromiumCapture::Stealth => Capture::Stealth,
             },
+            profiles: Profiles::new(config, run_dir.path(), uplink.clone()),
             run_dir,
             extension,
             uplink,
@@ -80,6 +85,14 @@ impl Chromium {
     }
 
     async fn start(&self, spec: LaunchSpec) -> Result<Arc<dyn Browser>, LaunchFailure> {
+        let profile = match &spec.profile {
+            Some(wanted) => {
+                let deadline = Instant::now() + self.launch_timeout;
+                let prepared = self.profiles.prepare(wanted, spec.kind, self.run_dir.path(), deadline).await;
+                Some(prepared.map_err(|e| LaunchFailure { message: e.to_string() })?)
+            }
+            None => None,
+        };
         let screen = Screen::open(&spec.display, self.run_dir.path(), spec.window, self.launch_timeout).await;
         let screen = screen.map_err(|e| LaunchFailure { message: e.to_string() })?;
         // What a killed browser leaves among the temporary files goes with our directory.
@@ -88,6 +101,7 @@ impl Chromium {
             executable: self.executable.clone(),
             headless: spec.display == Display::Headless,
             no_sandbox: self.no_sandbox,
+            profile_dir: profile.as_ref().map(|profile| profile.dir.clone()),
             profile_root: Some(self.run_dir.path().to_owned()),
             window_size: spec.window,
             third_party_cookies: match spec.third_party_cookies {
@@ -140,6 +154,16 @@ impl Chromium {
             },
             None => None,
         };
+        let kept = match profile {
+            Some(profile) => match Kept::restore(profile, &connection, CALL).await {
+                Ok(kept) => Some(kept),
+                Err(error) => {
+                    browser.close(CALL).await;
+                    return Err(failed("bringing the profile's cookies back", &error));
+                }
+            },
+            None => None,
+        };
         let (mut worker_hooks, mut stealth) = (None, None);
         if let (Some(scripts), Ok(source)) = (&spec.extension, &self.extension)
             && scripts.javascript
@@ -167,6 +191,7 @@ impl Chromium {
             stealth,
             proxied,
             ids: RequestIds::default(),
+            kept,
         }))
     }
 
@@ -277,6 +302,8 @@ pub(super) struct Running {
     /// Its requests go to a proxy.
     pub proxied: bool,
     pub ids: RequestIds,
+    /// Visits run in the browser's own profile, not in contexts of their own.
+    pub kept: Option<Kept>,
     _run_dir: Arc<RunDir>,
 }
 
@@ -320,9 +347,14 @@ impl Browser for Running {
         let browser = self.browser.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
             // Its directories go after its processes.
-            let _directories = self;
+            let this = self;
             let Some((browser, screen)) = browser else { return };
             let closed = browser.close(grace).await;
+            if let Some(kept) = &this.kept
+                && closed.process.exit.code == Some(0)
+            {
+                kept.profile.ended_well();
+            }
             screen.close(grace).await;
             if !closed.process.sweep.survivors.is_empty() {
                 tracing::error!(survivors = ?closed.process.sweep.survivors, "a browser left processes behind");

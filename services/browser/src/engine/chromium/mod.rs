@@ -8,6 +8,7 @@ pub mod features;
 pub mod flags;
 pub mod http;
 mod inlined;
+mod kept;
 pub mod launch;
 mod profile;
 mod recorder;

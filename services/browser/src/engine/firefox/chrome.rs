@@ -99,3 +99,32 @@ for (const window of Services.wm.getEnumerator('navigator:browser')) {
 }
 return stopped;",
 );
+
+/// All cookies, for [`RESTORE`].
+pub const SAVE: (&str, &str) = (
+    "the profile's cookies",
+    r"return Services.cookies.cookies.map((cookie) => ({
+  host: cookie.host, path: cookie.path, name: cookie.name, value: cookie.value, secure: cookie.isSecure,
+  httpOnly: cookie.isHttpOnly, session: cookie.isSession, expiry: cookie.expiry, sameSite: cookie.sameSite,
+  scheme: cookie.schemeMap, partitioned: cookie.isPartitioned, attributes: cookie.originAttributes,
+}));",
+);
+
+/// Sets cookies as [`SAVE`] gave them. Arguments: the cookies; whether those that are there go first.
+pub const RESTORE: (&str, &str) = (
+    "the return of cookies",
+    r"const [cookies, instead] = arguments;
+if (instead) Services.cookies.removeAll();
+for (const c of cookies) {
+  Services.cookies.add(c.host, c.path, c.name, c.value, c.secure, c.httpOnly, c.session,
+    c.session ? Number.MAX_SAFE_INTEGER : c.expiry, c.attributes, c.sameSite, c.scheme, c.partitioned);
+}
+return cookies.length;",
+);
+
+/// Quits. It answers before.
+pub const QUIT: (&str, &str) = (
+    "the end",
+    r"Services.tm.dispatchToMainThread(() => Services.startup.quit(Ci.nsIAppStartup.eForceQuit));
+return null;",
+);

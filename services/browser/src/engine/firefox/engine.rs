@@ -7,15 +7,18 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sonde_proto::visit::v1::{BrowserKind, CaptureMode, Failure, ThirdPartyCookies};
+use tokio::time::Instant;
 
 use super::bidi::Bidi;
 use super::capabilities;
 use super::driver::{Driver, DriverError};
+use super::kept;
 use super::launch::{self, FirefoxOptions};
 use super::locate::{self, Programs};
 use super::visit;
 use crate::config::{Config, FirefoxCapture, StartError};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
+use crate::engine::profiles::{Profile, Profiles};
 use crate::engine::run_dir::RunDir;
 use crate::engine::screen::{Display, Screen};
 use crate::engine::trust::Trusted;
@@ -33,6 +36,7 @@ pub struct Firefox {
     trusted: Trusted,
     launch_timeout: Duration,
     run_dir: Arc<RunDir>,
+    profiles: Profiles,
     /// The built extension, or why there is none.
     extension: Result<PathBuf, String>,
     uplink: Uplink,
@@ -45,12 +49,14 @@ impl Firefox {
     /// # Errors
     /// When the directory for profiles cannot be made, or a trusted certificate not be read. The programs are looked for when a browser is started.
     pub fn new(config: &Config, uplink: Uplink) -> Result<Self, StartError> {
+        let run_dir = Arc::new(RunDir::prepare(config.run_dir.clone())?);
         Ok(Self {
+            profiles: Profiles::new(config, run_dir.path(), uplink.clone()),
             firefox: config.firefox_executable.clone(),
             geckodriver: config.geckodriver.clone(),
             trusted: Trusted::read(&config.trusted_certificates)?,
             launch_timeout: config.launch_timeout,
-            run_dir: Arc::new(RunDir::prepare(config.run_dir.clone())?),
+            run_dir,
             extension: locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string()),
             uplink,
             capture: match config.firefox_capture {
@@ -76,6 +82,14 @@ impl Firefox {
     async fn start(&self, spec: LaunchSpec) -> Result<Arc<dyn Browser>, LaunchFailure> {
         let failed =
             |what: &str, e: &dyn std::fmt::Display| LaunchFailure { message: format!("{what}: {e}") };
+        let profile = match &spec.profile {
+            Some(wanted) => {
+                let deadline = Instant::now() + self.launch_timeout;
+                let prepared = self.profiles.prepare(wanted, spec.kind, self.run_dir.path(), deadline).await;
+                Some(prepared.map_err(|e| failed("the profile", &e))?)
+            }
+            None => None,
+        };
         let screen = Screen::open(&spec.display, self.run_dir.path(), spec.window, self.launch_timeout).await;
         let screen = screen.map_err(|e| LaunchFailure { message: e.to_string() })?;
         let options = FirefoxOptions {
@@ -87,6 +101,7 @@ impl Firefox {
             languages: spec.languages.clone(),
             extra_args: spec.extra_flags.clone(),
             trusted: self.trusted.base64(),
+            profile: profile.as_ref().map(|profile| profile.dir.clone()),
             root: self.run_dir.path().to_owned(),
             deadline: self.launch_timeout,
         };
@@ -102,6 +117,12 @@ impl Firefox {
         };
         let (browser, prepared) = tokio::join!(launch::launch(options), preparing);
         let browser = browser.map_err(|e| LaunchFailure { message: e.to_string() })?;
+        if let Some(profile) = &profile
+            && let Err(error) = kept::restore(profile, &browser.driver, launch::CALL).await
+        {
+            browser.close(launch::CALL).await;
+            return Err(failed("bringing the profile's cookies back", &error));
+        }
         let loaded = match prepared {
             Ok(Some(prepared)) => load(prepared, &browser, self.uplink.clone()).await.map(Some),
             Ok(None) => Ok(None),
@@ -123,6 +144,7 @@ impl Firefox {
             facts,
             browser: Mutex::new(Some(Arc::new(browser))),
             screen,
+            profile,
             _run_dir: self.run_dir.clone(),
         }))
     }
@@ -219,10 +241,22 @@ pub(super) struct Running {
     facts: BrowserFacts,
     /// Or why there is none though it is needed.
     pub extension: Result<Extension, Option<String>>,
+    /// Visits run in the browser's own profile, not in user contexts of their own.
+    pub profile: Option<Profile>,
     _run_dir: Arc<RunDir>,
 }
 
 impl Running {
+    /// After a visit in the browser's own profile: what was opened beside the tabs of before goes.
+    pub async fn end_kept(&self, before: &[String], deadline: Duration) -> Result<(), String> {
+        let browser = self.browser.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (Some(profile), Some(browser)) = (&self.profile, browser) else {
+            return Err("the browser is closed".to_owned());
+        };
+        let ended = kept::end_visit(profile, &self.bidi, &browser.driver, before, deadline).await;
+        ended.map_err(|error| error.to_string())
+    }
+
     /// Runs a script in the browser's own context; see [`super::chrome`].
     pub async fn chrome<T: serde::de::DeserializeOwned>(
         &self,
@@ -273,6 +307,11 @@ impl Browser for Running {
             // Its directories go after its processes.
             let this = self;
             if let Some(browser) = browser {
+                if let Some(profile) = &this.profile
+                    && browser.quit(grace).await
+                {
+                    profile.ended_well();
+                }
                 browser.close(grace).await;
                 this.screen.close(grace).await;
             }

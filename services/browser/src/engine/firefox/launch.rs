@@ -39,7 +39,9 @@ pub(super) struct FirefoxOptions {
     pub extra_args: Vec<String>,
     /// Certificates to trust, in base64.
     pub trusted: Vec<String>,
-    /// Where the profile is made; also the browser's directory for temporary files.
+    /// A profile that stays; `None`: a new one.
+    pub profile: Option<PathBuf>,
+    /// Where new profiles are made; also the browser's directory for temporary files.
     pub root: PathBuf,
     /// From the start of the process to its readiness.
     pub deadline: Duration,
@@ -117,7 +119,7 @@ pub(super) async fn launch(options: FirefoxOptions) -> Result<Running, LaunchErr
         let value = serde_json::from_str(value).map_err(|_| LaunchError::Argument(arg.clone()))?;
         prefs.insert(name.to_owned(), value);
     }
-    let profile = ProfileDir::prepare(&options.root, &prefs::user_js(&prefs))
+    let profile = ProfileDir::prepare(&options.root, options.profile.as_deref(), &prefs::user_js(&prefs))
         .map_err(|source| LaunchError::Profile { dir: options.root.clone(), source })?;
     let args = arguments(&options, profile.path());
     let firefox = process::spawn(firefox(&options, &args)).await?;
@@ -306,7 +308,7 @@ impl Starting {
 }
 
 impl Running {
-    /// Ends both processes with all that belongs to them, and removes the profile.
+    /// Ends both processes with all that belongs to them, and removes the profile unless it was given.
     pub async fn close(&self, grace: Duration) {
         for process in [&self.firefox, &self.geckodriver] {
             process.because(EndReason::Terminated, "its browser was closed");
@@ -314,6 +316,16 @@ impl Running {
         self.driver.close(SESSION_END.min(grace)).await;
         end(&self.firefox, Some(&self.geckodriver), grace).await;
         remove(&self.profile);
+    }
+
+    /// Has Firefox end by itself, as a user does: it writes what it has. Says whether it did.
+    pub async fn quit(&self, grace: Duration) -> bool {
+        let told: Result<Value, _> = self.driver.chrome(chrome::QUIT, json!([]), grace).await;
+        if let Err(error) = told {
+            tracing::debug!(%error, "firefox was not told to quit");
+        }
+        let exit = tokio::time::timeout(grace, self.firefox.wait()).await;
+        matches!(exit, Ok(Exit { code: Some(0), .. }))
     }
 }
 

@@ -7,6 +7,7 @@ mod chrome;
 mod cookies;
 mod driver;
 mod engine;
+mod kept;
 mod launch;
 mod locate;
 mod net_error;

@@ -16,19 +16,28 @@ const PORT_FILE: &str = "MarionetteActivePort";
 #[derive(Debug)]
 pub(super) struct ProfileDir {
     path: PathBuf,
+    ours: bool,
     /// Tells of files that are written to it.
     news: AsyncFd<OwnedFd>,
 }
 
 impl ProfileDir {
-    /// A new one under `root`, with these preferences. Needs a tokio runtime.
-    pub fn prepare(root: &Path, user_js: &str) -> io::Result<Self> {
-        let path = root.join(format!("firefox_{}", uuid::Uuid::new_v4()));
+    /// A new one under `root`, or one that is given and stays, with these preferences. Needs a tokio runtime.
+    pub fn prepare(root: &Path, given: Option<&Path>, user_js: &str) -> io::Result<Self> {
+        let new = || root.join(format!("firefox_{}", uuid::Uuid::new_v4()));
+        let (path, ours) = (given.map_or_else(new, Path::to_owned), given.is_none());
         DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         let path = fs::canonicalize(&path)?;
-        let prepared = fs::write(path.join("user.js"), user_js).and_then(|()| watch(&path));
+        // The port of the last browser is not that of the next.
+        let forgotten = match fs::remove_file(path.join(PORT_FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let prepared =
+            forgotten.and_then(|()| fs::write(path.join("user.js"), user_js)).and_then(|()| watch(&path));
         match prepared {
-            Ok(news) => Ok(Self { path, news }),
+            Ok(news) => Ok(Self { path, ours, news }),
+            Err(error) if !ours => Err(error),
             Err(error) => {
                 // The first error is the one to tell.
                 let _ = fs::remove_dir_all(&path);
@@ -69,9 +78,9 @@ impl ProfileDir {
         }
     }
 
-    /// Removes it. Idempotent; otherwise it goes with this value.
+    /// Removes it if we made it. Idempotent; otherwise it goes with this value.
     pub fn remove(&self) -> io::Result<()> {
-        remove(&self.path)
+        if self.ours { remove(&self.path) } else { Ok(()) }
     }
 }
 
@@ -91,7 +100,7 @@ fn remove(path: &Path) -> io::Result<()> {
 
 impl Drop for ProfileDir {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
+        if let Err(error) = ProfileDir::remove(self) {
             tracing::warn!(dir = ?self.path, %error, "a browser profile could not be removed");
         }
     }
@@ -105,7 +114,7 @@ mod tests {
     async fn a_profile_is_private_tells_its_port_and_goes() {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().unwrap();
-        let profile = ProfileDir::prepare(root.path(), "user_pref(\"a\", 1);\n").unwrap();
+        let profile = ProfileDir::prepare(root.path(), None, "user_pref(\"a\", 1);\n").unwrap();
         let path = profile.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(path.join("user.js").is_file());
@@ -118,7 +127,15 @@ mod tests {
         profile.remove().unwrap();
         assert!(!path.exists());
         drop(profile);
-        let dropped = ProfileDir::prepare(root.path(), "").unwrap().path().to_owned();
+        let dropped = ProfileDir::prepare(root.path(), None, "").unwrap().path().to_owned();
         assert!(!dropped.exists());
+        let given = root.path().join("kept");
+        fs::create_dir(&given).unwrap();
+        fs::write(given.join(PORT_FILE), "1").unwrap();
+        let kept = ProfileDir::prepare(root.path(), Some(&given), "").unwrap();
+        assert!(!given.join(PORT_FILE).exists(), "the port of an earlier browser");
+        kept.remove().unwrap();
+        drop(kept);
+        assert!(given.exists());
     }
 }

@@ -5,6 +5,7 @@
 mod asking;
 mod companions;
 mod cuts;
+mod down;
 mod driving;
 mod features;
 mod hands;
@@ -26,7 +27,7 @@ use sonde_proto::StreamId;
 use sonde_proto::visit::v1::{Command, Failure, RetryAdvice};
 use sonde_runtime::clock::wall_us;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::calls::{Callers, QUESTION};
@@ -154,8 +155,13 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
     let watched = browser.js_settings().filter(|_| instruments.javascript && instruments.feature_use_check);
     let features = watched.map(|settings| FeatureWatch::begin(connection.clone(), settings, &uplink));
     let mut features = features.transpose().map_err(|e| unprepared(&e))?;
-    let answer = call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
-    let context = decoded::<ContextCreated>(&answer, "Target.createBrowserContext")?.browser_context_id;
+    let context = match &browser.kept {
+        Some(kept) => kept.context.clone(),
+        None => {
+            let answer = call("Target.createBrowserContext", json!({"disposeOnDetach": true})).await?;
+            decoded::<ContextCreated>(&answer, "Target.createBrowserContext")?.browser_context_id
+        }
+    };
     let hook = browser.worker_hooks.as_ref().filter(|_| instruments.javascript).map(|hooks| hooks.hook());
     let stealth = browser.stealth.as_ref().filter(|_| instruments.javascript).map(|source| source.hook());
     let mut recording = recorder::recording(&instruments, max_body_bytes, context.as_str(), browser.proxied);
@@ -421,47 +427,6 @@ impl ChromiumVisit {
             Err(error) => Err(error),
         };
         taken.err().map_or_else(String::new, |error| format!("no cookie snapshot at the end: {error}"))
-    }
-
-    /// The ladder: page, context; after that only the process is left.
-    async fn take_down(mut self, deadline: Instant) -> Fate {
-        let fate = self.dispose_context(deadline).await;
-        // It says what came too late, and ends.
-        drop(self.recorder.take());
-        if let Some(recording) = self.recording.take()
-            && timeout_at(deadline, recording).await.is_err()
-        {
-            tracing::warn!("the recorder of late records did not end in time");
-        }
-        fate
-    }
-
-    async fn dispose_context(&self, deadline: Instant) -> Fate {
-        let connection = &self.browser.connection;
-        let step = (left(deadline) / 3).max(Duration::from_millis(100));
-        let close =
-            || connection.call_raw(None, "Target.closeTarget", json!({"targetId": self.target}), step);
-        let dispose = || {
-            let params = json!({"browserContextId": self.context});
-            connection.call_raw(None, "Target.disposeBrowserContext", params, step)
-        };
-        let mut failed = None;
-        if self.stuck {
-            failed = close().await.err();
-        }
-        let mut disposed = dispose().await;
-        if matches!(disposed, Err(CallError::Timeout { .. })) && !self.stuck {
-            failed = close().await.err();
-            disposed = dispose().await;
-        }
-        self.browser.setups.remove(&self.context);
-        match disposed {
-            Ok(_) => Fate::Keep,
-            Err(error) => {
-                tracing::warn!(%error, ?failed, "a visit's context could not be disposed of");
-                Fate::Replace(format!("a visit's context could not be disposed of: {error}"))
-            }
-        }
     }
 }
 

@@ -26,6 +26,7 @@ use super::chrome;
 use super::cookies::{Cookie, snapshot_rows};
 use super::driver::DriverError;
 use super::engine::Running;
+use super::kept;
 use super::launch::CALL;
 use crate::attempt::fault;
 use crate::engine::commands;
@@ -46,6 +47,8 @@ pub(super) struct FirefoxVisit {
     user_context: String,
     /// Its number, as in `firefox-container-N`.
     container: i64,
+    /// The tabs that were there before it, where it runs in the browser's own profile.
+    before: Vec<String>,
     /// The main tab's browsing context.
     context: String,
     state: watch::Receiver<PageState>,
@@ -107,11 +110,19 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         }
     };
     let bidi = &browser.bidi;
-    let made: Made =
-        bidi.ask("browser.createUserContext", json!({}), left(deadline)).await.map_err(|e| unprepared(&e))?;
-    let user_context = made.user_context;
-    let ids = json!([user_context]);
-    let container = browser.chrome(chrome::PREPARE, ids, left(deadline)).await.map_err(|e| undriven(&e))?;
+    let (user_context, container, before) = match &browser.profile {
+        Some(_) => {
+            let tabs = kept::tabs(bidi, left(deadline)).await.map_err(|e| unprepared(&e))?;
+            (kept::USER_CONTEXT.to_owned(), 0, tabs)
+        }
+        None => {
+            let made = bidi.ask("browser.createUserContext", json!({}), left(deadline)).await;
+            let Made { user_context } = made.map_err(|e| unprepared(&e))?;
+            let ids = json!([user_context]);
+            let container = browser.chrome(chrome::PREPARE, ids, left(deadline)).await;
+            (user_context, container.map_err(|e| undriven(&e))?, Vec::new())
+        }
+    };
     let main = Arc::new(OnceLock::new());
     let events = bidi.events(wanted(user_context.clone(), main.clone()));
     let tab = json!({"type": "tab", "userContext": user_context});
@@ -126,6 +137,7 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         browser: browser.clone(),
         user_context,
         container,
+        before,
         context,
         state: seen,
         attendance: None,
@@ -195,7 +207,10 @@ impl FirefoxVisit {
             .chrome(chrome::COOKIES, json!([self.container]), time)
             .await
             .map_err(|e| e.to_string())?;
-        let store = format!("firefox-container-{}", self.container);
+        let store = match self.container {
+            0 => kept::STORE.to_owned(),
+            number => format!("firefox-container-{number}"),
+        };
         for row in snapshot_rows(&jar, cause, &store) {
             self.uplink.record(StreamId::DEVTOOLS, wall_us(), row).await.map_err(|e| e.to_string())?;
         }
@@ -239,6 +254,12 @@ impl FirefoxVisit {
             if let Err(error) = bidi.call("session.unsubscribe", params, left(deadline) / 2).await {
                 tracing::debug!(%error, "the browser goes on telling of requests");
             }
+        }
+        if self.browser.profile.is_some() {
+            return match self.browser.end_kept(&self.before, left(deadline)).await {
+                Ok(()) => Fate::Keep,
+                Err(error) => Fate::Replace(format!("a visit's tabs could not be taken down: {error}")),
+            };
         }
         let params = json!({"userContext": self.user_context});
         match bidi.call("browser.removeUserContext", params, left(deadline)).await {
