@@ -78,6 +78,11 @@ impl Browsers {
         Self { storage, service, channel }
     }
 
+    /// To the browser-service, for its other services.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// Takes a slot.
     pub async fn slot(&self, slot: u32) -> Slot {
         let (requests, waiting) = mpsc::channel(8);

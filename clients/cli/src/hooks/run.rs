@@ -31,6 +31,7 @@ pub async fn run(args: HooksRunArgs) -> Result<u8, CliError> {
     let url = url::Url::parse(&args.url)
         .map_err(|e| CliError::Input(format!("{}: {e}; give a whole URL", args.url)))?;
     let out = prepare(&args.out)?;
+    let _recorded = crate::processes::record_all(&out, "hooks").await?;
     let earlier = if args.retry { Some(index::statuses(&out)?) } else { None };
     let runtime = args.setup.runtime.clone();
     let host = Host { machine_id: machine_id(), runtime, path: search(&args.setup) };

@@ -2,6 +2,7 @@
 
 mod args;
 mod logs;
+mod own;
 mod source;
 
 use std::io::Write as _;
@@ -12,6 +13,7 @@ use sonde_proto::to_json;
 use sonde_runtime::clock::wall_us;
 
 pub use args::{KillArgs, LogsArgs, PsArgs};
+pub use own::record_all;
 
 use crate::exit::{CliError, EXIT_FAILED};
 use crate::format::{shown, span};

@@ -8,12 +8,14 @@ use sonde_proto::browser::v1::{
     SessionResponse, session_request, session_response,
 };
 use sonde_proto::visit::v1::{AttemptResult, CommandResult, Failure, Phase};
+use sonde_runtime::process::within;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::keeper::{Keeper, News, Parts};
+use super::keeper::{Keeper, News};
+use super::parts::Parts;
 use super::requests::{self, Checked, Want, not_now};
 use super::{Message, Options, Outbox};
 use crate::attempt::{self, Control, Input, Interrupt, Job, Report, Supply};
@@ -266,7 +268,8 @@ impl Actor {
             control: Control { interrupt: interrupted, input: inputs },
             reports,
         };
-        let attempt = self.options.tasks.spawn(attempt::run(job));
+        let scope = self.options.of_attempt(&job.context);
+        let attempt = self.options.tasks.spawn(within(scope, attempt::run(job)));
         self.options.tasks.spawn(async move {
             let mut freed = false;
             while let Some(report) = from_attempt.recv().await {

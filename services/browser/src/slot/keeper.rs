@@ -8,19 +8,17 @@ use std::time::Duration;
 use sonde_proto::browser::v1::{BrowserEvent, BrowserEventKind};
 use sonde_proto::visit::v1::BrowserKind;
 use sonde_runtime::clock::wall_us;
-use sonde_runtime::process::{Scope, within};
-use tokio::sync::{Semaphore, mpsc};
+use sonde_runtime::process::within;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 
-use super::Options;
 use super::breaker::{Breaker, Verdict};
 use super::memory::{self, Memory};
+use super::parts::Parts;
 use super::requests::Want;
 use super::spare::Spare;
 use crate::attempt::{Supply, fault, timestamp};
-use crate::engine::{Browser, Engine, LaunchFailure, LaunchSpec};
+use crate::engine::{Browser, LaunchFailure, LaunchSpec};
 
 /// A browser that dies sooner counts as one that failed to start.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
@@ -73,36 +71,6 @@ struct Up {
     worn: Option<String>,
     /// Ends the sampling of its memory.
     _sampled: DropGuard,
-}
-
-/// What keepers are made of.
-#[derive(Clone)]
-pub(super) struct Parts {
-    pub engine: Arc<dyn Engine>,
-    pub wear: Wear,
-    /// Whether a second browser is held ready beside the first.
-    pub spare: bool,
-    /// Gets at most one message per launch and one per death, and some of memory.
-    pub news: mpsc::Sender<News>,
-    /// One for each browser that may start at the same time.
-    pub turns: Arc<Semaphore>,
-    /// Where its processes are recorded.
-    pub processes: Option<Scope>,
-    pub tasks: TaskTracker,
-}
-
-impl Parts {
-    pub fn of(options: &Options, news: mpsc::Sender<News>) -> Self {
-        Self {
-            engine: options.engine.clone(),
-            wear: options.wear,
-            spare: options.spare,
-            news,
-            turns: options.turns.clone(),
-            processes: options.processes.clone(),
-            tasks: options.tasks.clone(),
-        }
-    }
 }
 
 /// One browser at a time, each with a number of its own (`life`).

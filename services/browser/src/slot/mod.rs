@@ -7,13 +7,14 @@ mod breaker;
 mod fences;
 mod keeper;
 mod memory;
+mod parts;
 mod requests;
 mod spare;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sonde_proto::browser::v1::{RunningAttempt, SessionResponse, session_request};
+use sonde_proto::browser::v1::{AttemptContext, RunningAttempt, SessionResponse, session_request};
 use sonde_runtime::process::Scope;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -51,6 +52,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// For what an attempt starts itself, such as hooks.
+    fn of_attempt(&self, attempt: &AttemptContext) -> Option<Scope> {
+        let scope = self.processes.clone()?.with("browser_id", attempt.browser_id);
+        Some(scope.with("visit_id", attempt.visit_id).with("crawl_id", &attempt.crawl_id))
+    }
+
     /// Notes that a browser's processes serve a visit.
     fn serves(&self, browser: &dyn Browser, visit_id: i64) {
         let Some(scope) = &self.processes else { return };

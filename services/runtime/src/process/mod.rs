@@ -42,7 +42,7 @@ pub use query::{Filter, Forest, Relation, UnknownProcess};
 pub use record::{Change, End, EndReason, LifecycleError, Peak, ProcessKind, ProcessRecord, ProcessStatus};
 pub use redact::{REDACTED, Redactor};
 pub use repair::{Repaired, end_recorded, is_running, terminate_all};
-pub use scope::{Scope, within};
+pub use scope::{Scope, WholeProgram, within};
 pub use store::{Limits, ProcessStore, StoreError, StoreOptions};
 pub use tail::Lines;
 pub use tree::watched;

@@ -1,12 +1,16 @@
 //! On whose behalf processes are started: like a tracing span, it holds for all that a future does.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use super::store::ProcessStore;
 
 tokio::task_local! {
     static SCOPE: Scope;
 }
+
+/// Of a program that starts processes for one purpose only.
+static WHOLE_PROGRAM: Mutex<Option<Scope>> = Mutex::new(None);
 
 /// Where processes are recorded, under which parent, and what they belong to.
 #[derive(Debug, Clone)]
@@ -38,9 +42,31 @@ impl Scope {
         SCOPE.scope(self, future).await
     }
 
+    /// Holds for all that this program starts outside of any other scope, until the guard is dropped; for programs with one
+    /// purpose.
+    pub fn for_the_whole_program(self) -> WholeProgram {
+        *WHOLE_PROGRAM.lock().unwrap_or_else(PoisonError::into_inner) = Some(self);
+        WholeProgram(())
+    }
+
     /// The scope that the calling future runs in.
     pub fn current() -> Option<Self> {
-        SCOPE.try_with(Clone::clone).ok()
+        let own = SCOPE.try_with(Clone::clone).ok();
+        own.or_else(|| WHOLE_PROGRAM.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+/// See [`Scope::for_the_whole_program`].
+#[derive(Debug)]
+#[must_use]
+pub struct WholeProgram(());
+
+impl Drop for WholeProgram {
+    fn drop(&mut self) {
+        let scope = WHOLE_PROGRAM.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(scope) = scope {
+            scope.store.close();
+        }
     }
 }
 
