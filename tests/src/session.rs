@@ -133,6 +133,11 @@ impl Slot {
         self.ended().await
     }
 
+    /// Counts visits from here on: of a service that was started anew on the same data.
+    pub fn after(&mut self, visits: i64) {
+        self.visits = visits;
+    }
+
     /// Asks for a visit.
     pub async fn begin(&mut self, url: &str, instruments: Instruments, commands: Vec<Step>) {
         let command = |step| Command { step: Some(step), ..Command::default() };

@@ -105,6 +105,12 @@ fn each_file_gets_only_what_it_needs_and_the_hash_is_of_the_source() {
         serde_json::from_slice(&fs::read(dir.path().join(copy).join("manifest.json")).unwrap()).unwrap()
     };
     let mut built: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    // Its id is that of no other copy.
+    let key = |copy: &str| manifest_of(copy)["key"].clone();
+    let other = ExtensionConfig { secret: "0therS3cr3t0therS3cr3t".into(), ..config() };
+    let id = prepare_extension(&source, &dir.path().join("other"), &other).unwrap().chromium_id;
+    assert!(id.is_some() && id != facts.chromium_id && key("a") != built["key"]);
+    built["key"] = key("hooking");
     assert_eq!(manifest_of("hooking"), built);
     // The permission alone would slow every request down in a browser where the extension watches none (P2).
     built["permissions"] = serde_json::json!(["tabs", "cookies"]);

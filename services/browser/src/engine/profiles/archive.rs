@@ -280,7 +280,7 @@ mod tests {
             error
         };
         let whole = fs::read(packed(dir.path())).unwrap();
-        assert!(refused("text", b"no archive at all", CHROMIUM).contains("no profile of Chromium"));
+        assert!(refused("text", b"no archive at all", CHROMIUM).contains("no tar archive"));
         assert!(refused("text2", &[b'x'; 2048], CHROMIUM).contains("no tar archive"));
         assert!(refused("cut", &whole[..whole.len() / 2], CHROMIUM).contains("no tar archive"));
         assert!(refused("other", &whole, BrowserKind::Firefox).contains("no profile of Firefox"));
