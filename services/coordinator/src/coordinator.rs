@@ -1,13 +1,14 @@
 //! Putting the parts together, and taking them apart in order.
 use std::{
     collections::HashMap,
-    fs::{self, File, TryLockError},
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use sonde_proto::VisitId;
+use sonde_runtime::lock::FileLock;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{service::Routes, transport::Channel};
@@ -69,7 +70,7 @@ pub struct Coordinator {
     stop: CancellationToken,
     streams: CancellationToken,
     close_idle: CancellationToken,
-    lock: Option<File>,
+    lock: Option<FileLock>,
 }
 
 impl Coordinator {
@@ -206,15 +207,11 @@ fn check(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File, StartError> {
+fn lock(dir: &Path) -> Result<FileLock, StartError> {
     let unusable = |source| StartError::DataDir { path: dir.to_owned(), source };
     fs::create_dir_all(dir).map_err(unusable)?;
-    let file = File::create(dir.join("coordinator.lock")).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(unusable(source)),
-    }
+    let lock = FileLock::take(&dir.join("coordinator.lock")).map_err(unusable)?;
+    lock.ok_or_else(|| StartError::InUse { path: dir.to_owned() })
 }
 
 async fn spawn_services(

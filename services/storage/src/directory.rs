@@ -1,10 +1,10 @@
 //! The data directory and its lock.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use sonde_runtime::lock::FileLock;
 
 use crate::error::OpenError;
 
@@ -12,7 +12,7 @@ use crate::error::OpenError;
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub path: PathBuf,
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl Directory {
@@ -20,17 +20,9 @@ impl Directory {
         let failed = |source| OpenError::Directory { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         let path = path.canonicalize().map_err(failed)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.join("lock"))
-            .map_err(failed)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path, _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { path }),
-            Err(error) => Err(failed(error.into())),
+        match FileLock::take(&path.join("lock")).map_err(failed)? {
+            Some(lock) => Ok(Self { path, _lock: lock }),
+            None => Err(OpenError::InUse { path }),
         }
     }
 

@@ -1,13 +1,12 @@
 //! The records of all processes that one service starts: in memory, in a journal, and told to whoever watches.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::sync::broadcast;
 
 use super::handle::{Process, WeakProcess};
@@ -18,6 +17,7 @@ use super::redact::Redactor;
 use super::scope::Scope;
 use super::{ID_VARIABLE, MARK_VARIABLE, Machine, PARENT_VARIABLE, Spawn, SpawnError, tree};
 use crate::clock::wall_us;
+use crate::lock::FileLock;
 
 /// Changes that a watcher may be behind.
 const CHANGES: usize = 1024;
@@ -76,7 +76,7 @@ struct Inner {
     redactor: Redactor,
     book: Mutex<Book>,
     changes: broadcast::Sender<Arc<ProcessRecord>>,
-    _lock: File,
+    _lock: FileLock,
 }
 
 struct Book {
@@ -99,15 +99,10 @@ fn private(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-fn lock(directory: &Path) -> Result<File, StoreError> {
-    let failed = |source| StoreError::Directory { path: directory.to_owned(), source };
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).mode(0o600).open(directory.join("lock"));
-    let file = file.map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: directory.to_owned() }),
-        Err(error) => Err(failed(error.into())),
+fn lock(directory: &Path) -> Result<FileLock, StoreError> {
+    match FileLock::take(&directory.join("lock")) {
+        Ok(lock) => lock.ok_or_else(|| StoreError::InUse { path: directory.to_owned() }),
+        Err(source) => Err(StoreError::Directory { path: directory.to_owned(), source }),
     }
 }
 
