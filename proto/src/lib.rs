@@ -49,6 +49,7 @@ pub mod coordinator {
     }
 }
 
+pub mod digest;
 mod ids;
 pub mod js_settings;
 mod json;

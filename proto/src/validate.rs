@@ -8,6 +8,7 @@ mod process;
 
 use std::{fmt, time::Duration};
 
+use crate::digest::is_sha256;
 use crate::js_settings::JsSettings;
 use crate::visit::v1::{
     BrowserKind, BrowserSpec, CaptureMode, Command, CommandSequence, Display, Instruments, Isolation,
@@ -383,10 +384,6 @@ fn browser_errors(b: &BrowserSpec, errors: &mut FieldErrors) {
             errors.push(format!("browser.extra_flags[{i}]"), "must begin with \"--\"");
         }
     }
-}
-
-fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// `[host]:number[.screen]`

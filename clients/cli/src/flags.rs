@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sonde_proto::digest::is_sha256;
 use sonde_proto::js_settings::{COLLECTIONS, JsSettings};
 use sonde_proto::visit::v1::{
     BrowseCommand, BrowserKind, BrowserSpec, CaptureMode, Command, Display, DumpPageSourceCommand,
@@ -10,7 +11,6 @@ use sonde_proto::visit::v1::{
 
 use crate::args::{BrowserArg, CaptureArg, IsolationArg, Load, ThirdParty, VisitSetup};
 use crate::exit::CliError;
-use crate::profile::is_hash;
 
 /// A std duration as the contract's.
 pub fn proto_duration(duration: Duration) -> prost_types::Duration {
@@ -149,7 +149,7 @@ pub fn browser(setup: &VisitSetup, kind: BrowserArg) -> BrowserSpec {
         isolation: isolation.into(),
         third_party_cookies: third_party.into(),
         // A file is stored first, and has its hash then.
-        seed_profile: setup.seed_profile.clone().filter(|seed| is_hash(seed)).unwrap_or_default(),
+        seed_profile: setup.seed_profile.clone().filter(|seed| is_sha256(seed)).unwrap_or_default(),
         ..BrowserSpec::default()
     }
 }

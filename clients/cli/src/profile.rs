@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use sonde_browser::engine::profiles::{self, Kept};
+use sonde_proto::digest::is_sha256;
 use sonde_proto::storage::v1::PutBlobRequest;
 use sonde_proto::storage::v1::blob_service_client::BlobServiceClient;
 use sonde_proto::visit::v1::{BrowserKind, BrowserSpec};
@@ -99,7 +100,7 @@ fn dump(crawl_id: &str, browser_id: Option<u32>, data: &Path, to: &Path) -> Resu
 
 /// The seed of a crawl's profiles: stored here if it is a file.
 pub async fn plant(seed: Option<&str>, browser: &mut BrowserSpec, storage: &Channel) -> Result<(), CliError> {
-    if let Some(file) = seed.filter(|seed| !is_hash(seed)) {
+    if let Some(file) = seed.filter(|seed| !is_sha256(seed)) {
         browser.seed_profile = store(&PathBuf::from(file), browser.kind(), storage).await?;
     }
     Ok(())
@@ -107,18 +108,13 @@ pub async fn plant(seed: Option<&str>, browser: &mut BrowserSpec, storage: &Chan
 
 /// For a coordinator elsewhere, whose storage this command does not know.
 pub fn must_be_stored(seed: Option<&str>) -> Result<(), CliError> {
-    match seed.filter(|seed| !is_hash(seed)) {
+    match seed.filter(|seed| !is_sha256(seed)) {
         Some(file) => Err(CliError::Input(format!(
             "--seed-profile {file}: with --server it must be stored already: give what \
              `sonde profile seed {file} --storage ADDRESS` prints"
         ))),
         None => Ok(()),
     }
-}
-
-/// Whether it names a stored blob.
-pub fn is_hash(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Checks an archive and stores it; gives its SHA-256.

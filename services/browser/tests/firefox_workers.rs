@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sonde_browser::FirefoxCapture;
 use sonde_browser::engine::Scripts;
+use sonde_proto::digest::hex;
 use sonde_proto::record::v1::{HttpResponse, JavascriptCall, Truncation};
 use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, CommandStatus, Instruments};
 use support::firefox::assert_nothing_left;
@@ -285,7 +286,7 @@ fn assert_sound(seen: &Seen) {
 async fn calls_in_workers_are_rows_and_bodies_stay_what_they_were() {
     let seen = visit(&["/"], &instruments(true), FirefoxCapture::Wrapped).await;
     assert_sound(&seen);
-    let hash = |body: &str| Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hash = |body: &str| hex(&Sha256::digest(body));
     for (path, body) in FILES.iter().filter(|(path, _)| path.ends_with(".js")) {
         let answers =
             seen.responses.iter().filter(|r| r.url.ends_with(path) && r.response_status == Some(200));

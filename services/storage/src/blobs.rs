@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
+use sonde_proto::digest::{hex, is_sha256};
 
 /// Why a blob was not stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +34,7 @@ pub(crate) struct Hash(String);
 
 impl Hash {
     pub fn parse(text: &str) -> Result<Self, BlobError> {
-        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() == 64 && text.bytes().all(hex) {
+        if is_sha256(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(BlobError::NotAHash(text.chars().take(80).collect()))
@@ -42,7 +42,7 @@ impl Hash {
     }
 
     fn of(digest: Sha256) -> Self {
-        Self(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex(&digest.finalize()))
     }
 
     pub fn as_str(&self) -> &str {

@@ -5,6 +5,7 @@ use std::fs;
 
 use harness::*;
 use sha2::{Digest, Sha256};
+use sonde_proto::digest::hex;
 use sonde_proto::schema::TABLES;
 use sonde_proto::storage::v1::{GetBlobRequest, HasBlobsRequest, ListTablesRequest, PutBlobRequest};
 use sonde_proto::visit::v1::Outcome;
@@ -117,7 +118,7 @@ async fn a_restart_finishes_what_a_crash_left() {
 }
 
 fn hash(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(content))
 }
 
 fn puts(sha256: &str, content: &[u8]) -> Vec<PutBlobRequest> {

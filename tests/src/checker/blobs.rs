@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
+use sonde_proto::digest::hex;
 
 use super::{CheckError, Report, rows};
 
@@ -99,5 +100,5 @@ fn sha256(path: &Path) -> Result<String, CheckError> {
         }
         hasher.update(&buffer[..read]);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hasher.finalize()))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sonde_proto::browser::v1::{
     Process, ProcessStream, TailOutputRequest, process_service_client::ProcessServiceClient,
 };
-use sonde_runtime::process::OutputReader;
+use sonde_runtime::process::{OutputReader, start_ticks};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tonic::transport::Channel;
@@ -76,8 +76,7 @@ pub(super) async fn from_files(process: &Process, args: &LogsArgs) -> Result<(),
     }
     loop {
         // Looked at before reading: what it wrote last is read in any case.
-        let ended = !Path::new(&format!("/proc/{}", process.pid)).exists()
-            || ticks(process.pid) != Some(process.start_ticks);
+        let ended = start_ticks(process.pid).ok() != Some(process.start_ticks);
         if let Some(open) = &mut file {
             let mut more = Vec::new();
             open.seek(std::io::SeekFrom::Start(at)).await.map_err(problem)?;
@@ -102,12 +101,6 @@ pub(super) async fn from_files(process: &Process, args: &LogsArgs) -> Result<(),
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// Field 22 of a process's stat: when it started.
-fn ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// The last 64 KiB of an output, or its last lines.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use sonde_proto::digest::hex;
 use sonde_proto::record::v1::{Truncation, record::Row};
 use sonde_proto::visit::v1::{ArtifactRef, CommandStatus};
 use tokio::time::Instant;
@@ -40,8 +41,7 @@ impl<'a> Made<'a> {
 
     /// `<visit_id>-<hash of the URL>[-suffix].<ending>`
     fn file_name(&self, visit_id: i64, url: &str) -> String {
-        let hash: String =
-            Sha256::digest(url.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let hash = hex(&Sha256::digest(url.as_bytes())[..8]);
         let suffix = if self.suffix.is_empty() { String::new() } else { format!("-{}", self.suffix) };
         format!("{visit_id}-{hash}{suffix}.{}", self.ending)
     }

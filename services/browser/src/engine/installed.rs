@@ -7,6 +7,7 @@ use sonde_proto::visit::v1::BrowserKind;
 
 use super::chromium::Chromium;
 use super::firefox::Firefox;
+use super::shared::Shared;
 use super::{Browser, Engine, LaunchFailure, LaunchSpec};
 use crate::config::{Config, StartError};
 use crate::uplink::Uplink;
@@ -19,11 +20,12 @@ pub struct Installed {
 
 impl Installed {
     /// # Errors
-    /// When a directory for profiles cannot be made. Browsers are looked for when they are needed.
+    /// When the directory for profiles cannot be made, or a trusted certificate not be read. Browsers are looked for when they are needed.
     pub fn new(config: &Config, uplink: &Uplink) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared::new(config, uplink.clone())?);
         Ok(Self {
-            chromium: Arc::new(Chromium::new(config, uplink.clone())?),
-            firefox: Arc::new(Firefox::new(config, uplink.clone())?),
+            chromium: Arc::new(Chromium::new(config, shared.clone())),
+            firefox: Arc::new(Firefox::new(config, shared)),
         })
     }
 }

@@ -11,6 +11,7 @@ mod links;
 pub mod profiles;
 mod run_dir;
 mod screen;
+mod shared;
 mod trust;
 mod webrequest;
 

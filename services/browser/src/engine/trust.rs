@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
+use sonde_proto::digest::hex;
 use webpki::EndEntityCert;
 
 use crate::config::StartError;
@@ -62,7 +63,6 @@ impl Trusted {
 
     /// For provenance: SHA-256 of each certificate, as lower-case hex.
     pub fn fingerprints(&self) -> Vec<String> {
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
         self.0.iter().map(|certificate| hex(&Sha256::digest(&certificate.der))).collect()
     }
 }

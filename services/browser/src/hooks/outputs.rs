@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use sonde_proto::digest::hex;
 
 /// Files listed of one hook; the rest is counted.
 const MAX_FILES: usize = 10_000;
@@ -129,7 +130,7 @@ fn hash(path: &Path) -> io::Result<(u64, String)> {
             }
         }
     }
-    Ok((size, hash.finalize().iter().map(|b| format!("{b:02x}")).collect()))
+    Ok((size, hex(&hash.finalize())))
 }
 
 /// Every file and link below, links not followed.

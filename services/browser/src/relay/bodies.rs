@@ -5,8 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use sonde_proto::browser::v1::{RelayBodyAck, RelayBodyPart, RelayBodyStored};
-
-use super::prepare::hex;
+use sonde_proto::digest::hex;
 
 /// All that is put together or waits to be stored, in bytes.
 const HELD: usize = 256 << 20;

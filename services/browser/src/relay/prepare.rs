@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use sonde_proto::digest::hex;
 use sonde_proto::js_settings::JsSettings;
 
 /// The marker that the configuration takes the place of, quotes included.
@@ -353,8 +354,4 @@ fn manifest_facts(path: &Path) -> Result<(String, Option<String>), PrepareError>
 fn chromium_id(key: &[u8]) -> String {
     let letter = |nibble: u8| char::from(b'a' + nibble);
     Sha256::digest(key)[..16].iter().flat_map(|byte| [letter(byte >> 4), letter(byte & 15)]).collect()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

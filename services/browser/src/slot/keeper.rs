@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use sonde_proto::browser::v1::{BrowserEvent, BrowserEventKind};
 use sonde_proto::visit::v1::BrowserKind;
 use sonde_runtime::clock::wall_us;
@@ -211,10 +212,13 @@ impl Keeper {
         if proved && let Some(breaker) = self.breakers.get_mut(&self.spec.kind) {
             breaker.proved();
         }
-        if let Some(why) = why {
-            self.retire(&why);
-            self.replace();
+        let Some(why) = why else { return };
+        // What could not be disposed of may be so because the browser died; that news may be still on its way.
+        if let Some(died) = up.browser.died().now_or_never() {
+            return self.died(died);
         }
+        self.retire(&why);
+        self.replace();
     }
 
     /// Closes the browsers in the background; a later `take` starts another.

@@ -5,10 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sonde_browser::Config;
-use sonde_browser::engine::chromium::Chromium;
-use sonde_browser::engine::firefox::Firefox;
 use sonde_browser::engine::{
-    Browser, CommandReport, Ending, Engine, Fate, LaunchSpec, Progress, Scripts, Visit, VisitSetup,
+    Browser, CommandReport, Ending, Engine, Fate, Installed, LaunchSpec, Progress, Scripts, Visit, VisitSetup,
 };
 use sonde_browser::uplink::{AttemptUplink, Bounds, SealParts, Uplink};
 use sonde_proto::VisitId;
@@ -129,10 +127,7 @@ impl Rig {
             ..Config::default()
         };
         configure(&mut config);
-        let engine: Arc<dyn Engine> = match spec.kind() {
-            BrowserKind::Firefox => Arc::new(Firefox::new(&config, uplink.clone()).unwrap()),
-            _ => Arc::new(Chromium::new(&config, uplink.clone()).unwrap()),
-        };
+        let engine = Arc::new(Installed::new(&config, &uplink).unwrap());
         let browser = engine.launch(LaunchSpec::new(&spec, extension)).await.unwrap();
         Self { browser, storage, uplink, max_body_bytes: 64 << 20, run_dir, next: AtomicI64::new(1) }
     }

@@ -46,7 +46,7 @@ pub use scope::{Scope, WholeProgram, within};
 pub use store::{Limits, ProcessStore, StoreError, StoreOptions};
 pub use tail::Lines;
 pub use tree::watched;
-pub use tree::{Member, SweepReport, find_marked, members};
+pub use tree::{Member, SweepReport, find_marked, members, start_ticks};
 pub use usage::{Usage, share, sizes, usage};
 
 /// The environment variable that every child inherits: the marks of all its forebears and its own, with `/` between.

@@ -35,7 +35,11 @@ pub struct SweepReport {
     pub survivors: Vec<u32>,
 }
 
-pub(super) fn start_ticks(pid: u32) -> io::Result<u64> {
+/// When a process started, in clock ticks since boot.
+///
+/// # Errors
+/// When there is none of this id.
+pub fn start_ticks(pid: u32) -> io::Result<u64> {
     let stat = procfs::process::Process::new(pid.cast_signed()).and_then(|p| p.stat());
     stat.map(|s| s.starttime).map_err(io::Error::other)
 }

@@ -8,7 +8,6 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use sonde_proto::js_settings::JsSettings;
 use sonde_proto::visit::v1::{CaptureMode, Failure, ThirdPartyCookies};
-use tokio::time::Instant;
 
 use super::capabilities::{self, Launched};
 use super::cdp::{AutoAttach, Connection, Filter, RawCommand, SessionInfo};
@@ -19,18 +18,16 @@ use super::stealth::StealthSource;
 use super::strangers::{self, keep_strangers};
 use super::visit::{self, Setups};
 use super::workers::HookSource;
-use crate::config::{ChromiumCapture, Config, StartError};
+use crate::config::{ChromiumCapture, Config};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
-use crate::engine::profiles::Profiles;
-use crate::engine::run_dir::RunDir;
 use crate::engine::screen::{Display, Screen};
-use crate::engine::trust::Trusted;
+use crate::engine::shared::Shared;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
 use crate::hooks::host::HookHost;
 use crate::process::ProcessInfo;
-use crate::relay::{Capture, locate_extension};
+use crate::relay::Capture;
 use crate::uplink::Uplink;
 
 /// For one DevTools call that the browser process itself answers.
@@ -40,43 +37,21 @@ pub(super) const CALL: Duration = Duration::from_secs(10);
 pub struct Chromium {
     executable: Option<PathBuf>,
     no_sandbox: bool,
-    trusted: Trusted,
-    launch_timeout: Duration,
-    testing: bool,
     capture: Capture,
-    run_dir: Arc<RunDir>,
-    profiles: Profiles,
-    hooks: Arc<HookHost>,
-    /// The built extension, or why there is none.
-    extension: Result<PathBuf, String>,
-    uplink: Uplink,
+    shared: Arc<Shared>,
 }
 
 impl Chromium {
-    /// # Errors
-    /// When the directory for profiles cannot be made, or a trusted certificate not be read.
-    pub fn new(config: &Config, uplink: Uplink) -> Result<Self, StartError> {
-        let run_dir = Arc::new(RunDir::prepare(config.run_dir.clone())?);
-        let extension = locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string());
-        if let Err(error) = &extension {
-            tracing::warn!(%error, "only HTTP can be recorded");
-        }
-        Ok(Self {
+    pub(in crate::engine) fn new(config: &Config, shared: Arc<Shared>) -> Self {
+        Self {
             executable: config.executable.clone(),
             no_sandbox: config.no_sandbox,
-            trusted: Trusted::read(&config.trusted_certificates)?,
-            launch_timeout: config.launch_timeout,
-            testing: config.testing,
             capture: match config.chromium_capture {
                 ChromiumCapture::Wrapped => Capture::Wrapped,
                 ChromiumCapture::Stealth => Capture::Stealth,
             },
-            profiles: Profiles::new(config, run_dir.path(), uplink.clone()),
-            hooks: Arc::new(HookHost::new(config.hooks.clone(), run_dir.path())),
-            run_dir,
-            extension,
-            uplink,
-        })
+            shared,
+        }
     }
 
     fn capture(&self, spec: &LaunchSpec) -> Capture {
@@ -88,40 +63,37 @@ impl Chromium {
     }
 
     async fn start(&self, spec: LaunchSpec) -> Result<Arc<dyn Browser>, LaunchFailure> {
-        let profile = match &spec.profile {
-            Some(wanted) => {
-                let deadline = Instant::now() + self.launch_timeout;
-                let prepared = self.profiles.prepare(wanted, spec.kind, self.run_dir.path(), deadline).await;
-                Some(prepared.map_err(|e| LaunchFailure { message: e.to_string() })?)
-            }
-            None => None,
-        };
-        let screen = Screen::open(&spec.display, self.run_dir.path(), spec.window, self.launch_timeout).await;
-        let screen = screen.map_err(|e| LaunchFailure { message: e.to_string() })?;
+        let profile = self.shared.profile(&spec).await?;
+        let screen = self.shared.screen(&spec).await?;
         // What a killed browser leaves among the temporary files goes with our directory.
-        let temporary = self.run_dir.for_sockets().map(|dir| ("TMPDIR".to_owned(), dir));
+        let temporary = self.shared.run_dir.for_sockets().map(|dir| ("TMPDIR".to_owned(), dir));
         let options = ChromiumOptions {
             executable: self.executable.clone(),
             headless: spec.display == Display::Headless,
             no_sandbox: self.no_sandbox,
             profile_dir: profile.as_ref().map(|profile| profile.dir.clone()),
-            profile_root: Some(self.run_dir.path().to_owned()),
+            profile_root: Some(self.shared.run_dir.path().to_owned()),
             window_size: spec.window,
             third_party_cookies: match spec.third_party_cookies {
                 ThirdPartyCookies::Never => launch::ThirdPartyCookies::Never,
                 _ => launch::ThirdPartyCookies::Always,
             },
             languages: spec.languages.clone(),
-            extra_args: spec.extra_flags.iter().cloned().chain(self.trusted.chromium_flag()).collect(),
+            extra_args: spec.extra_flags.iter().cloned().chain(self.shared.trusted.chromium_flag()).collect(),
             env: screen.env.iter().cloned().chain(temporary).collect(),
-            deadline: self.launch_timeout,
+            deadline: self.shared.launch_timeout,
             ..ChromiumOptions::default()
         };
         let capture = self.capture(&spec);
-        let prepared = match (&spec.extension, &self.extension) {
-            (Some(scripts), Ok(source)) => {
-                Some(Prepared::new(source, self.run_dir.path(), scripts, capture, false, self.testing))
-            }
+        let prepared = match (&spec.extension, &self.shared.extension) {
+            (Some(scripts), Ok(source)) => Some(Prepared::new(
+                source,
+                self.shared.run_dir.path(),
+                scripts,
+                capture,
+                false,
+                self.shared.testing,
+            )),
             _ => None,
         };
         let prepared = async {
@@ -142,7 +114,7 @@ impl Chromium {
         let known = setups.clone();
         let outside = Filter::outside(move |context| known.knows(context));
         let events = connection.subscribe(outside.methods(strangers::METHODS.iter().copied()));
-        tokio::spawn(keep_strangers(events, self.uplink.clone()));
+        tokio::spawn(keep_strangers(events, self.shared.uplink.clone()));
         connection
             .auto_attach(attach, CALL)
             .await
@@ -158,7 +130,7 @@ impl Chromium {
             None => None,
         };
         let extension = match prepared.map_err(|e| failed("preparing the extension", &e))? {
-            Some(prepared) => match load(prepared, &browser, self.uplink.clone()).await {
+            Some(prepared) => match load(prepared, &browser, self.shared.uplink.clone()).await {
                 Ok(extension) => Some(extension),
                 Err(error) => {
                     browser.close(CALL).await;
@@ -168,7 +140,7 @@ impl Chromium {
             None => None,
         };
         let (mut worker_hooks, mut stealth) = (None, None);
-        if let (Some(scripts), Ok(source)) = (&spec.extension, &self.extension)
+        if let (Some(scripts), Ok(source)) = (&spec.extension, &self.shared.extension)
             && scripts.javascript
         {
             if capture == Capture::Stealth {
@@ -181,11 +153,11 @@ impl Chromium {
         }
         let facts = self.facts(&browser, &spec, extension.as_ref());
         let proxied = is_proxied(&spec.extra_flags);
-        let missing = self.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
+        let missing = self.shared.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
             extension: extension.ok_or(missing),
-            _run_dir: self.run_dir.clone(),
-            hooks: self.hooks.clone(),
+            _shared: self.shared.clone(),
+            hooks: self.shared.hooks.clone(),
             connection,
             exited: browser.process().clone(),
             browser: Mutex::new(Some((browser, screen))),
@@ -216,7 +188,7 @@ impl Chromium {
             "executable": browser.command_line().first(),
             "flags": browser.command_line().get(1..),
             "sandbox": !self.no_sandbox,
-            "trusted_certificates": self.trusted.fingerprints(),
+            "trusted_certificates": self.shared.trusted.fingerprints(),
             "headless": spec.display == Display::Headless,
             "display": spec.display.name(),
             "window": [spec.window.0, spec.window.1],
@@ -238,7 +210,7 @@ impl Chromium {
                 "version": e.facts.version,
                 "hash": e.facts.hash,
                 "javascript_capture": capture.name(),
-                "javascript_testing": self.testing,
+                "javascript_testing": self.shared.testing,
             })),
         });
         BrowserFacts {
@@ -308,7 +280,8 @@ pub(super) struct Running {
     pub ids: RequestIds,
     /// Visits run in the browser's own profile, not in contexts of their own.
     pub kept: Option<Kept>,
-    _run_dir: Arc<RunDir>,
+    /// Its directories go after the browser.
+    _shared: Arc<Shared>,
     pub hooks: Arc<HookHost>,
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sonde_proto::visit::v1::{BrowserKind, CaptureMode, Failure, ThirdPartyCookies};
-use tokio::time::Instant;
 
 use super::bidi::Bidi;
 use super::capabilities;
@@ -16,58 +15,39 @@ use super::kept;
 use super::launch::{self, FirefoxOptions};
 use super::locate::{self, Programs};
 use super::visit;
-use crate::config::{Config, FirefoxCapture, StartError};
+use crate::config::{Config, FirefoxCapture};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
-use crate::engine::profiles::{Profile, Profiles};
-use crate::engine::run_dir::RunDir;
+use crate::engine::profiles::Profile;
 use crate::engine::screen::{Display, Screen};
-use crate::engine::trust::Trusted;
+use crate::engine::shared::Shared;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
 use crate::hooks::host::HookHost;
 use crate::process::ProcessInfo;
-use crate::relay::{Capture, locate_extension};
+use crate::relay::Capture;
 use crate::uplink::Uplink;
 
 /// Starts Firefox browsers.
 pub struct Firefox {
     firefox: Option<PathBuf>,
     geckodriver: Option<PathBuf>,
-    trusted: Trusted,
-    launch_timeout: Duration,
-    run_dir: Arc<RunDir>,
-    profiles: Profiles,
-    hooks: Arc<HookHost>,
-    /// The built extension, or why there is none.
-    extension: Result<PathBuf, String>,
-    uplink: Uplink,
     capture: Capture,
-    /// Pages get `window.instrumentJS`.
-    testing: bool,
+    shared: Arc<Shared>,
 }
 
 impl Firefox {
-    /// # Errors
-    /// When the directory for profiles cannot be made, or a trusted certificate not be read. The programs are looked for when a browser is started.
-    pub fn new(config: &Config, uplink: Uplink) -> Result<Self, StartError> {
-        let run_dir = Arc::new(RunDir::prepare(config.run_dir.clone())?);
-        Ok(Self {
-            profiles: Profiles::new(config, run_dir.path(), uplink.clone()),
-            hooks: Arc::new(HookHost::new(config.hooks.clone(), run_dir.path())),
+    /// The programs are looked for when a browser is started.
+    pub(in crate::engine) fn new(config: &Config, shared: Arc<Shared>) -> Self {
+        Self {
             firefox: config.firefox_executable.clone(),
             geckodriver: config.geckodriver.clone(),
-            trusted: Trusted::read(&config.trusted_certificates)?,
-            launch_timeout: config.launch_timeout,
-            run_dir,
-            extension: locate_extension(config.extension_dir.as_deref()).map_err(|e| e.to_string()),
-            uplink,
             capture: match config.firefox_capture {
                 FirefoxCapture::Exported => Capture::Exported,
                 FirefoxCapture::Wrapped => Capture::Wrapped,
             },
-            testing: config.testing,
-        })
+            shared,
+        }
     }
 
     fn capture(&self, spec: &LaunchSpec) -> Capture {
@@ -85,16 +65,8 @@ impl Firefox {
     async fn start(&self, spec: LaunchSpec) -> Result<Arc<dyn Browser>, LaunchFailure> {
         let failed =
             |what: &str, e: &dyn std::fmt::Display| LaunchFailure { message: format!("{what}: {e}") };
-        let profile = match &spec.profile {
-            Some(wanted) => {
-                let deadline = Instant::now() + self.launch_timeout;
-                let prepared = self.profiles.prepare(wanted, spec.kind, self.run_dir.path(), deadline).await;
-                Some(prepared.map_err(|e| failed("the profile", &e))?)
-            }
-            None => None,
-        };
-        let screen = Screen::open(&spec.display, self.run_dir.path(), spec.window, self.launch_timeout).await;
-        let screen = screen.map_err(|e| LaunchFailure { message: e.to_string() })?;
+        let profile = self.shared.profile(&spec).await?;
+        let screen = self.shared.screen(&spec).await?;
         let options = FirefoxOptions {
             programs: self.programs().map_err(|e| LaunchFailure { message: e.to_string() })?,
             headless: spec.display == Display::Headless,
@@ -103,16 +75,16 @@ impl Firefox {
             third_party_cookies: spec.third_party_cookies,
             languages: spec.languages.clone(),
             extra_args: spec.extra_flags.clone(),
-            trusted: self.trusted.base64(),
+            trusted: self.shared.trusted.base64(),
             profile: profile.as_ref().map(|profile| profile.dir.clone()),
-            root: self.run_dir.path().to_owned(),
-            deadline: self.launch_timeout,
+            root: self.shared.run_dir.path().to_owned(),
+            deadline: self.shared.launch_timeout,
         };
         let programs = options.programs.clone();
         let preparing = async {
-            match (&spec.extension, &self.extension) {
+            match (&spec.extension, &self.shared.extension) {
                 (Some(scripts), Ok(source)) => {
-                    let (dir, testing) = (self.run_dir.path(), self.testing);
+                    let (dir, testing) = (self.shared.run_dir.path(), self.shared.testing);
                     Prepared::new(source, dir, scripts, self.capture(&spec), true, testing).await.map(Some)
                 }
                 _ => Ok(None),
@@ -127,7 +99,7 @@ impl Firefox {
             return Err(failed("bringing the profile's cookies back", &error));
         }
         let loaded = match prepared {
-            Ok(Some(prepared)) => load(prepared, &browser, self.uplink.clone()).await.map(Some),
+            Ok(Some(prepared)) => load(prepared, &browser, self.shared.uplink.clone()).await.map(Some),
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         };
@@ -139,7 +111,7 @@ impl Firefox {
             }
         };
         let facts = self.facts(&browser, &programs, &spec, extension.as_ref());
-        let missing = self.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
+        let missing = self.shared.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
             bidi: browser.bidi.clone(),
             exits: [browser.firefox.clone(), browser.geckodriver.clone()],
@@ -148,8 +120,8 @@ impl Firefox {
             browser: Mutex::new(Some(Arc::new(browser))),
             screen,
             profile,
-            _run_dir: self.run_dir.clone(),
-            hooks: self.hooks.clone(),
+            _shared: self.shared.clone(),
+            hooks: self.shared.hooks.clone(),
         }))
     }
 
@@ -173,7 +145,7 @@ impl Firefox {
             "prefs": browser.prefs,
             "said": browser.said,
             "sandbox": browser.said["sandbox_level"].as_i64().is_some_and(|level| level > 0),
-            "trusted_certificates": self.trusted.fingerprints(),
+            "trusted_certificates": self.shared.trusted.fingerprints(),
             "headless": spec.display == Display::Headless,
             "display": spec.display.name(),
             "window": [spec.window.0, spec.window.1],
@@ -190,7 +162,7 @@ impl Firefox {
                 "id": e.id,
                 "version": e.facts.version,
                 "hash": e.facts.hash,
-                "javascript_testing": self.testing,
+                "javascript_testing": self.shared.testing,
                 "public_suffix_list": e.public_suffix_list,
                 "javascript_capture": self.capture(spec).name(),
             })),
@@ -247,7 +219,8 @@ pub(super) struct Running {
     pub extension: Result<Extension, Option<String>>,
     /// Visits run in the browser's own profile, not in user contexts of their own.
     pub profile: Option<Profile>,
-    _run_dir: Arc<RunDir>,
+    /// Its directories go after the browser.
+    _shared: Arc<Shared>,
     pub hooks: Arc<HookHost>,
 }
 

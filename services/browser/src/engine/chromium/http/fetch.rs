@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use sonde_proto::digest::hex;
 
 use super::{BodyRequest, BodyResult, Decode, HttpConfig, PostDataRequest, SaveContent};
 use crate::engine::chromium::cdp::{Connection, RawCommand, RawJson, SessionId};
@@ -125,10 +126,6 @@ impl<C: CdpCaller, S: BlobSink> BodyFetcher<C, S> {
             }
         }
     }
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The commands by which a session of this kind (`SessionInfo::kind`) begins to tell of its requests.

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use sonde_proto::digest::hex;
 
 use super::cdp::RawCommand;
 
@@ -26,7 +27,7 @@ pub use tracker::{ScriptAction, ScriptConfig, ScriptTracker};
 
 /// Lower-case hex.
 pub(super) fn sha256(source: impl AsRef<[u8]>) -> String {
-    Sha256::digest(source.as_ref()).iter().map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(source.as_ref()))
 }
 
 /// Sources of ours, by SHA-256, that hold a word which no page knows: none can have them compiled. Clones share them.
