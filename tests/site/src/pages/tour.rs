@@ -56,7 +56,7 @@ group! { "tour":
     "preflight";
     "hang" expects hanging;
     "slow";
-    "dialog" until "dialog-loaded";
+    "dialog";
     "download" expects downloading;
     "infinite-loop";
 }
