@@ -1,9 +1,6 @@
 //! Visits of commands on one browser at the fixture site, and what they leave in storage.
 
-use std::time::Duration;
-
 use rusqlite::Connection;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use sonde_proto::visit::v1::{
     AttemptResult, BrowserKind, BrowserSpec, Command, CommandStatus, Instruments, Outcome,
@@ -12,8 +9,6 @@ use sonde_site::{Hit, Site, SiteOptions, sha256_hex};
 
 use crate::session::{Browsers, Slot};
 use crate::world::World;
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// A browser, its services, and the fixture site.
 pub struct Rig {
@@ -141,12 +136,7 @@ impl Rig {
     pub async fn stop(self) {
         let Self { world, browsers, slot, .. } = self;
         drop(slot);
-        let Browsers { storage, service, .. } = browsers;
-        for mut service in [service, storage] {
-            service.signal_group(Signal::TERM);
-            assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
-        }
-        world.assert_nothing_left(Duration::from_secs(5)).await;
+        browsers.stop(&world).await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use sonde_proto::browser::v1::browser_service_client::BrowserServiceClient;
 use sonde_proto::browser::v1::{
     AttemptContext, Finish, GetInfoRequest, Open, Run, SessionRequest, SessionResponse, Step as OneMore,
@@ -22,6 +23,8 @@ use crate::world::{Running, World};
 
 const SOON: Duration = Duration::from_secs(60);
 const VISIT: Duration = Duration::from_secs(300);
+/// For what services leave to be gone once they ended.
+const GONE: Duration = Duration::from_secs(5);
 
 /// The two services, on Unix sockets.
 pub struct Browsers {
@@ -76,6 +79,18 @@ impl Browsers {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Self { storage, service, channel }
+    }
+
+    /// SIGTERM, once no slot is open: both end well and leave nothing.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub async fn stop(self, world: &World) {
+        for mut service in [self.service, self.storage] {
+            service.signal_group(Signal::TERM);
+            assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
+        }
+        world.assert_nothing_left(GONE).await;
     }
 
     /// To the browser-service, for its other services.

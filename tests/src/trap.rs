@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Longest head of a request.
 const HEAD: u64 = 64 << 10;
@@ -22,6 +23,8 @@ pub enum Answer {
     Whole { status: &'static str, headers: String, body: String },
     /// The head, then these bytes again and again; `pause` between them.
     Endless { headers: &'static str, chunk: Vec<u8>, pause: Duration, times: u64 },
+    /// A WebSocket over which this text comes again and again; what comes from the page is read and dropped.
+    Flood { text: String, times: u64 },
     /// Nothing, until a page has reported with this key; then an empty image.
     AfterReport(&'static str),
 }
@@ -127,6 +130,28 @@ impl Trap {
     }
 }
 
+/// The server's half of the opening handshake (RFC 6455, 4.2.2).
+fn handshake(head: &str) -> String {
+    let key = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim().as_bytes())
+    });
+    let accept = derive_accept_key(key.unwrap_or_default());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+}
+
+/// One unmasked text frame (RFC 6455, 5.2) of at most 64 KiB.
+fn text_frame(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).expect("a frame of this server is short");
+    let mut frame = vec![0x81, 126];
+    frame.extend(length.to_be_bytes());
+    frame.extend(text.as_bytes());
+    frame
+}
+
 async fn serve(mut stream: TcpStream, serving: &Serving) -> std::io::Result<()> {
     let mut head = Vec::new();
     {
@@ -140,7 +165,7 @@ async fn serve(mut stream: TcpStream, serving: &Serving) -> std::io::Result<()> 
     {
         let mut seen = serving.seen.lock().expect("no code panics while it holds this");
         if seen.asked.len() < 100_000 {
-            seen.asked.push(Asked { target: target.clone(), head });
+            seen.asked.push(Asked { target: target.clone(), head: head.clone() });
         }
         if let Some(report) = target.strip_prefix("/report?") {
             let (key, said) = report.split_once('=').unwrap_or((report, ""));
@@ -173,6 +198,23 @@ async fn serve(mut stream: TcpStream, serving: &Serving) -> std::io::Result<()> 
                 }
                 // Also where nothing is waited for: others are served meanwhile.
                 tokio::time::sleep(pause).await;
+            }
+        }
+        Answer::Flood { text, times } => {
+            let (reading, mut writing) = stream.split();
+            let flood = async {
+                writing.write_all(handshake(&head).as_bytes()).await?;
+                let frame = text_frame(&text);
+                for _ in 0..times {
+                    writing.write_all(&frame).await?;
+                    serving.note_taken(&target, frame.len() as u64);
+                }
+                Ok(())
+            };
+            let drain = async { tokio::io::copy(&mut reading.take(u64::MAX), &mut tokio::io::sink()).await };
+            tokio::select! {
+                flooded = flood => return flooded,
+                drained = drain => return drained.map(drop),
             }
         }
         Answer::AfterReport(key) => {

@@ -115,12 +115,7 @@ async fn a_slot_changes_browsers_and_outlives_them() {
     let result = slot.visit(&url("static-small", "last"), all_instruments(), vec![get()]).await;
     assert_eq!(result.outcome(), Outcome::Ok, "{result:#?}");
     drop(slot);
-    let Browsers { storage, service, .. } = browsers;
-    for mut service in [service, storage] {
-        service.signal_group(Signal::TERM);
-        assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
-    }
-    world.assert_nothing_left(Duration::from_secs(5)).await;
+    browsers.stop(&world).await;
 }
 
 /// R14: a browser-service that is killed leaves no Firefox behind.

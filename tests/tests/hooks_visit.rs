@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use sonde_proto::visit::v1::{
     AttemptResult, BrowserKind, BrowserSpec, Command, CommandStatus, FailureKind, Instruments,
@@ -15,8 +14,6 @@ use sonde_site::{Site, SiteOptions};
 use sonde_tests::plugins::{modules, package};
 use sonde_tests::session::{Browsers, Slot};
 use sonde_tests::world::World;
-
-const SOON: Duration = Duration::from_secs(30);
 
 struct Rig {
     world: World,
@@ -68,12 +65,7 @@ impl Rig {
     async fn stop(self) {
         let Self { world, browsers, slot, .. } = self;
         drop(slot);
-        let Browsers { storage, service, .. } = browsers;
-        for mut service in [service, storage] {
-            service.signal_group(Signal::TERM);
-            assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
-        }
-        world.assert_nothing_left(Duration::from_secs(5)).await;
+        browsers.stop(&world).await;
     }
 }
 

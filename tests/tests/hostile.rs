@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{
     AttemptResult, BrowserKind, BrowserSpec, Command, GetCommand, Instruments, Outcome,
@@ -16,7 +15,6 @@ use sonde_tests::session::{Browsers, Slot, all_instruments};
 use sonde_tests::trap::{Answer, Trap};
 use sonde_tests::world::World;
 
-const SOON: Duration = Duration::from_secs(60);
 /// Of the service, whatever pages do (R9).
 const SERVICE_BYTES: u64 = 600 << 20;
 /// What a command may take beyond its timeout.
@@ -76,6 +74,25 @@ const PAGES: &[Hostile] = &[
     hostile("bomb", 5, &[Outcome::Timeout], "<img src=/held><script>fetch('/bomb').then(r => r.text());</script>"),
     hostile("slow", 3, &[Outcome::Timeout], "<script src=/slow></script>"),
     hostile("events", 3, &[Outcome::Timeout], "<img src=/held><script>new EventSource('/events');</script>"),
+    hostile(
+        "flood",
+        5,
+        &[Outcome::Timeout],
+        "<img src=/held><script>const s = new WebSocket('ws://' + location.host + '/sockets');
+         s.onmessage = (e) => s.send(e.data + e.data);</script>",
+    ),
+    hostile(
+        "shader",
+        8,
+        &[Outcome::Ok, Outcome::Timeout],
+        "<canvas id=c></canvas><script>const g = c.getContext('webgl'); if (g) {
+         const p = g.createProgram(); for (const [t, s] of [[g.VERTEX_SHADER, 'attribute vec2 a; void main() { gl_Position = vec4(a, 0, 1); }'],
+         [g.FRAGMENT_SHADER, 'precision highp float; void main() { float x = 0.0; for (int i = 0; i < 100000000; i++) x = fract(x + 0.37); gl_FragColor = vec4(x); }']]) {
+         const h = g.createShader(t); g.shaderSource(h, s); g.compileShader(h); g.attachShader(p, h); } g.linkProgram(p); g.useProgram(p);
+         g.bindBuffer(g.ARRAY_BUFFER, g.createBuffer()); g.bufferData(g.ARRAY_BUFFER, new Float32Array([-1, -1, 3, -1, -1, 3]), g.STATIC_DRAW);
+         g.enableVertexAttribArray(0); g.vertexAttribPointer(0, 2, g.FLOAT, false, 0, 0);
+         for (let i = 0; i < 100; i++) g.drawArrays(g.TRIANGLES, 0, 3); g.readPixels(0, 0, 1, 1, g.RGBA, g.UNSIGNED_BYTE, new Uint8Array(4)); }</script>",
+    ),
     hostile(
         "calls",
         3,
@@ -138,6 +155,7 @@ fn answer(target: &str) -> Answer {
             let event = b"data: 0123456789012345678901234567890123456789\n\n".repeat(20);
             endless("Content-Type: text/event-stream\r\n", event, Duration::from_millis(1), MANY)
         }
+        "/sockets" => Answer::Flood { text: "0123456789abcdef".repeat(1 << 10), times: MANY },
         "/redirect" => {
             let next = target.split('=').nth(1).and_then(|n| n.parse::<u32>().ok()).unwrap_or(0) + 1;
             whole("302 Found", &format!("Location: /redirect?n={next}\r\n"))
@@ -228,18 +246,18 @@ async fn all_pages(kind: BrowserKind) {
     }
     println!("{kind:?}: {:?}", slot.events);
     // The pages did what they threaten.
-    for (path, least) in [("/gigabyte", 64 << 20), ("/bomb", 64 << 10), ("/slow", 3), ("/events", 100 << 10)]
-    {
+    for (path, least) in [
+        ("/gigabyte", 64 << 20),
+        ("/bomb", 64 << 10),
+        ("/slow", 3),
+        ("/events", 100 << 10),
+        ("/sockets", 1 << 20),
+    ] {
         let taken = site.taken(path);
         assert!(taken >= least, "{kind:?} took {taken} bytes of {path}");
     }
     drop(slot);
-    let Browsers { storage, service, .. } = browsers;
-    for mut service in [service, storage] {
-        service.signal_group(Signal::TERM);
-        assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
-    }
-    world.assert_nothing_left(Duration::from_secs(5)).await;
+    browsers.stop(&world).await;
     assert!(wrong.is_empty(), "{kind:?}:\n{}", wrong.join("\n"));
 }
 

@@ -52,12 +52,7 @@ impl Rig {
 
     async fn stop(self, slots: Vec<Slot>) {
         drop(slots);
-        let Browsers { storage, service, .. } = self.browsers;
-        for mut service in [service, storage] {
-            service.signal_group(Signal::TERM);
-            assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
-        }
-        self.world.assert_nothing_left(GONE).await;
+        self.browsers.stop(&self.world).await;
     }
 }
 

@@ -72,12 +72,7 @@ async fn site() -> (Trap, String) {
 
 async fn stop(world: World, browsers: Browsers, slot: Slot) {
     drop(slot);
-    let Browsers { storage, service, .. } = browsers;
-    for mut service in [service, storage] {
-        service.signal_group(Signal::TERM);
-        assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
-    }
-    world.assert_nothing_left(Duration::from_secs(5)).await;
+    browsers.stop(&world).await;
 }
 
 fn profiles(world: &World) -> String {

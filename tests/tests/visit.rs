@@ -64,12 +64,7 @@ impl Rig {
     async fn stop(self) {
         let Self { world, browsers, slot, .. } = self;
         drop(slot);
-        let Browsers { storage, service, .. } = browsers;
-        for mut service in [service, storage] {
-            service.signal_group(Signal::TERM);
-            assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
-        }
-        world.assert_nothing_left(Duration::from_secs(5)).await;
+        browsers.stop(&world).await;
     }
 }
 

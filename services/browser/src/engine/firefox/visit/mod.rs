@@ -1,6 +1,7 @@
 //! One visit on a Firefox: a user context of its own, with one main tab and what that opens.
 
 mod asking;
+mod disposal;
 mod driving;
 mod frames;
 mod hands;
@@ -250,39 +251,6 @@ impl FirefoxVisit {
             ending.devtools = Some(missing.unwrap_or_default());
         }
         ending
-    }
-
-    /// The user context goes with its tabs; after that only the process is left.
-    async fn take_down(self, deadline: Instant) -> Fate {
-        let bidi = &self.browser.bidi;
-        if let Some(subscription) = &self.counting {
-            let params = json!({"subscriptions": [subscription]});
-            if let Err(error) = bidi.call("session.unsubscribe", params, left(deadline) / 2).await {
-                tracing::debug!(%error, "the browser goes on telling of requests");
-            }
-        }
-        if self.has_headers {
-            let none = json!([self.container, []]);
-            let told = self.browser.chrome::<Value>(super::jar::HEADERS, none, left(deadline) / 2).await;
-            if let Err(error) = told {
-                // They are of a container that no other visit gets.
-                tracing::debug!(%error, "the browser goes on looking for requests that get headers");
-            }
-        }
-        if self.browser.profile.is_some() {
-            return match self.browser.end_kept(&self.before, left(deadline)).await {
-                Ok(()) => Fate::Keep,
-                Err(error) => Fate::Replace(format!("a visit's tabs could not be taken down: {error}")),
-            };
-        }
-        let params = json!({"userContext": self.user_context});
-        match bidi.call("browser.removeUserContext", params, left(deadline)).await {
-            Ok(_) => Fate::Keep,
-            Err(error) => {
-                tracing::warn!(%error, "a visit's user context could not be removed");
-                Fate::Replace(format!("a visit's user context could not be removed: {error}"))
-            }
-        }
     }
 }
 

@@ -19,8 +19,10 @@ use crate::engine::firefox::{chrome, net_error};
 const IDLE: Duration = Duration::from_millis(500);
 /// For the HTTP status of a page.
 const STATUS: Duration = Duration::from_millis(500);
-/// For leaving a page that does not load, and for what is asked of the browser about it.
-const STOP: Duration = Duration::from_secs(2);
+/// For the page that a browser shows instead of one that failed.
+const ERROR_PAGE: Duration = Duration::from_secs(2);
+/// For leaving a page that does not load.
+const STOP: Duration = Duration::from_secs(1);
 
 /// What Firefox says of a navigation that ends without a document, as by a download or a 204.
 const ABORTED: &str = "NS_BINDING_ABORTED";
@@ -104,7 +106,7 @@ impl FirefoxVisit {
     /// answer at all; the error page, the next after the first `pages`, tells them apart.
     async fn why(&mut self, code: &str, pages: u64) -> String {
         if code == "NS_ERROR_NET_EMPTY_RESPONSE"
-            && self.until("the error page", Instant::now() + STOP, |s| s.pages > pages).await.is_ok()
+            && self.until("the error page", Instant::now() + ERROR_PAGE, |s| s.pages > pages).await.is_ok()
             && let Some(shown) = self.state.borrow().error_page.clone()
         {
             return shown;
