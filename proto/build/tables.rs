@@ -53,12 +53,13 @@ fn table_constant(
         .unwrap_or_default();
     Ok(format!(
         "/// Table `{name}`.\npub static {constant}: Table = Table {{ name: {name:?}, doc: {doc:?}, stamped: {stamped}, \
-         time_stamp: {time_stamp}, key: {key}, indexes: &[{indexes}], own: &[{columns}] }};\n",
+         time_stamp: {time_stamp}, key: {key}, newest: {newest:?}, indexes: &[{indexes}], own: &[{columns}] }};\n",
         name = text("name"),
         doc = doc_of(message.parent_file().file_descriptor_proto(), message.path()),
         stamped = flag("stamped"),
         time_stamp = flag("time_stamp"),
         key = quoted_list(&text("key")),
+        newest = text("newest"),
         indexes = lists.join(", "),
         columns = columns(pool, message)?,
     ))

@@ -58,6 +58,8 @@ pub struct Table {
     pub time_stamp: bool,
     /// Primary key of an unstamped table; stamped ones have (visit_id, stream, ordinal).
     pub key: &'static [&'static str],
+    /// Column of an unstamped table by which a row with the same key is replaced: the greater stays. "": the first does.
+    pub newest: &'static str,
     /// Columns to index, a list an index.
     pub indexes: &'static [&'static [&'static str]],
     /// The message's own columns; [`Table::columns`] gives all.

@@ -26,6 +26,12 @@ const VISIT: Duration = Duration::from_secs(300);
 /// For what services leave to be gone once they ended.
 const GONE: Duration = Duration::from_secs(5);
 
+fn start(world: &World, name: &str, section: &str, values: &[(&str, String)]) -> Running {
+    let program: PathBuf = workspace::program(name);
+    let env = values.iter().map(|(key, value)| (format!("SONDE_{section}__{key}"), value.clone()));
+    world.start_with(&program, [""; 0], env.collect::<Vec<_>>())
+}
+
 /// The two services, on Unix sockets.
 pub struct Browsers {
     pub storage: Running,
@@ -43,27 +49,14 @@ impl Browsers {
     pub async fn start_with(world: &World, slots: u32, settings: &[(&str, &str)]) -> Self {
         let socket = |name: &str| Endpoint::Unix(world.path().join(name));
         let (storage_at, browser_at) = (socket("storage.sock"), socket("browser.sock"));
-        let own = |section: &str, values: &[(&str, String)]| -> Vec<(String, String)> {
-            values.iter().map(|(key, value)| (format!("SONDE_{section}__{key}"), value.clone())).collect()
-        };
-        let start = |name: &str, env: Vec<(String, String)>| {
-            let program: PathBuf = workspace::program(name);
-            world.start_with(&program, [""; 0], env)
-        };
-        let storage = start(
-            "sonde-storage",
-            own(
-                "STORAGE",
-                &[("LISTEN", storage_at.to_string()), ("DATA_DIR", world.data().display().to_string())],
-            ),
-        );
+        let storage = Self::start_storage(world);
         let mut values = vec![
             ("LISTEN", browser_at.to_string()),
             ("STORAGE", storage_at.to_string()),
             ("SLOTS", slots.to_string()),
         ];
         values.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
-        let service = start("sonde-browser", own("BROWSER", &values));
+        let service = start(world, "sonde-browser", "BROWSER", &values);
         let channel = connect(&browser_at, &Inproc::new()).expect("the path fits a socket");
         let end = Instant::now() + SOON;
         loop {
@@ -91,6 +84,13 @@ impl Browsers {
             assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
         }
         world.assert_nothing_left(GONE).await;
+    }
+
+    /// A storage-service where a browser-service of this world looks for it, such as one that was ended.
+    pub fn start_storage(world: &World) -> Running {
+        let listen = Endpoint::Unix(world.path().join("storage.sock")).to_string();
+        let values = [("LISTEN", listen), ("DATA_DIR", world.data().display().to_string())];
+        start(world, "sonde-storage", "STORAGE", &values)
     }
 
     /// To the browser-service, for its other services.

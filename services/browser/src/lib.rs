@@ -42,6 +42,7 @@ pub use config::{ChromiumCapture, Config, FirefoxCapture, Prestart, PrestartKind
 pub use processes::process_message;
 
 use engine::{Engine, LaunchSpec, RunDir, Scripts};
+use processes::Ledger;
 use slot::{Fences, Slot};
 use uplink::{Bounds, Uplink};
 
@@ -65,6 +66,8 @@ pub struct Browsers {
     stop: CancellationToken,
     /// Of all processes; `None` where none is started.
     processes: Option<ProcessStore>,
+    /// Their way into storage.
+    ledger: Option<Ledger>,
     /// Where they are kept, when that goes with us.
     _state: Option<RunDir>,
 }
@@ -93,7 +96,9 @@ impl Browsers {
         let processes = Self::processes(directory)?;
         // Before anything is started: its ports, sockets and profiles may be those of what is left.
         processes.repair(LEFT_OVER).await;
+        let ledger = Ledger::start(processes.clone(), uplink.clone());
         let mut browsers = Self::assemble(&config, Arc::new(engine), uplink, cancel, Some(processes));
+        browsers.ledger = Some(ledger);
         browsers._state = state;
         Ok(browsers)
     }
@@ -169,7 +174,7 @@ impl Browsers {
                 () = stopping.cancelled() => {}
             }
         });
-        Self { instance_id, engine, slots, uplink, tasks, stop, processes, _state: None }
+        Self { instance_id, engine, slots, uplink, tasks, stop, processes, ledger: None, _state: None }
     }
 
     /// Random per start.
@@ -224,6 +229,9 @@ impl Browsers {
                 tracing::warn!(count = left.len(), "processes had to be ended that no slot had ended");
             }
             processes.close();
+        }
+        if let Some(ledger) = self.ledger {
+            ledger.flush().await;
         }
         self.stop.cancel();
         self.uplink.close();

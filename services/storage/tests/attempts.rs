@@ -2,7 +2,7 @@
 mod harness;
 
 use harness::*;
-use sonde_proto::record::v1::{Producer, VisitOutcome, record};
+use sonde_proto::record::v1::{Process, Producer, VisitOutcome, record};
 use sonde_proto::storage::v1::{
     CountRowsRequest, LedgerRow, SealAttemptRequest, WriteLedgerRequest, ledger_row,
 };
@@ -310,5 +310,35 @@ async fn ledger_rows_are_written_once() {
     assert_eq!(number(dir.path(), "SELECT count(*) FROM visit_outcomes WHERE outcome = 'ok'"), 2);
     assert_eq!(write(vec![]).await.expect_err("refused").code(), Code::InvalidArgument);
     assert_eq!(write(vec![LedgerRow::default()]).await.expect_err("refused").code(), Code::InvalidArgument);
+    service.stop().await;
+}
+
+/// A01, A18: a process's row goes with its life and never back, however often and in what order it comes.
+#[tokio::test]
+async fn the_newest_row_of_a_process_stays() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let service = Service::start(dir.path()).await;
+    let mut client = service.client();
+    let process = |id: &str, status: &str, revision| LedgerRow {
+        row: Some(ledger_row::Row::Process(Process {
+            process_id: id.into(),
+            status: status.into(),
+            revision,
+            exit_code: (revision == 3).then_some(7),
+            ..Default::default()
+        })),
+    };
+    let (runs, ended) = (process("a", "running", 2), process("a", "exited", 3));
+    let mut write = async |rows| {
+        let answer = client.ingest.write_ledger(WriteLedgerRequest { rows }).await;
+        answer.expect("written").into_inner().written
+    };
+    assert_eq!(write(vec![runs.clone(), process("b", "running", 2)]).await, 2);
+    assert_eq!(write(vec![runs.clone()]).await, 0);
+    assert_eq!(write(vec![ended.clone(), runs]).await, 1);
+    assert_eq!(write(vec![ended]).await, 0);
+    let row = "SELECT exit_code FROM processes WHERE process_id = 'a' AND status = 'exited' AND revision = 3";
+    assert_eq!(number(dir.path(), row), 7);
+    assert_eq!(number(dir.path(), "SELECT count(*) FROM processes"), 2);
     service.stop().await;
 }

@@ -3,6 +3,8 @@
 mod convert;
 pub use convert::process as process_message;
 mod follow;
+mod ledger;
+pub(crate) use ledger::Ledger;
 
 use std::time::Duration;
 

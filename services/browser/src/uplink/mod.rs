@@ -17,6 +17,7 @@ use std::time::Duration;
 use sonde_proto::VisitId;
 use sonde_proto::record::v1::{Producer, record};
 use sonde_proto::storage::v1::ingest_service_client::IngestServiceClient;
+use sonde_proto::storage::v1::{LedgerRow, WriteLedgerRequest};
 use sonde_proto::visit::v1::{Failure, FailureKind, RetryAdvice};
 use sonde_runtime::backoff::Backoff;
 use sonde_runtime::serve::limits::MESSAGE_BYTES;
@@ -219,6 +220,17 @@ impl Uplink {
         deadline: Instant,
     ) -> Result<(), UplinkError> {
         blobs::get(&self.shared, sha256, to, deadline).await
+    }
+
+    /// Writes rows of ledgers, 1 to 1000. Durable when it returns.
+    pub async fn write_ledger(&self, rows: Vec<LedgerRow>, deadline: Instant) -> Result<(), UplinkError> {
+        let client = self.shared.client();
+        let call = || {
+            let (mut client, rows) = (client.clone(), rows.clone());
+            async move { client.write_ledger(WriteLedgerRequest { rows }).await }
+        };
+        let written = retried("WriteLedger", deadline, call);
+        self.shared.cancel.run_until_cancelled(written).await.unwrap_or(Err(UplinkError::Closed)).map(drop)
     }
 
     /// Ends sending. What is un-acked is lost to this process (extensions keep theirs until they end, too).

@@ -42,7 +42,7 @@ impl CrawlDb {
         &self.path
     }
 
-    /// Writes ledger rows of several callers in one transaction; gives for each caller how many were new.
+    /// Writes ledger rows of several callers in one transaction; gives for each caller how many were new or newer.
     pub fn ledger(&mut self, visits: &[&SiteVisit], groups: &[&[LedgerRow]]) -> Result<Vec<u32>, StoreError> {
         connection::transaction(&mut self.connection, |transaction| {
             let mut writer = RowWriter::new(transaction, true);

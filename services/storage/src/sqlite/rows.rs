@@ -31,7 +31,7 @@ impl<'a> Stamp<'a> {
 /// Inserts rows of any table.
 pub(super) struct RowWriter<'c> {
     connection: &'c Connection,
-    /// Rows whose key is there are left as they are; otherwise that is an error.
+    /// Rows whose key is there are left as they are, or replaced by newer ones; otherwise that is an error.
     or_ignore: bool,
     /// A handful of tables: a scan beats a hash.
     statements: Vec<(&'static Table, Statement<'c>)>,
@@ -44,7 +44,7 @@ impl<'c> RowWriter<'c> {
         Self { connection, or_ignore, statements: Vec::new(), time: (0, rfc3339_ms(0)) }
     }
 
-    /// Inserts a row of an unstamped table; whether it was new.
+    /// Inserts a row of an unstamped table; whether it was new, or newer.
     pub fn ledger(&mut self, row: &impl Row) -> Result<bool, StoreError> {
         let at = self.prepared(row.table())?;
         let mut binder = Binder::new(&mut self.statements[at].1);

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sonde/record/v1/ledger.proto.
  */
 export const file_sonde_record_v1_ledger: GenFile = /*@__PURE__*/
-  fileDesc("Chxzb25kZS9yZWNvcmQvdjEvbGVkZ2VyLnByb3RvEg9zb25kZS5yZWNvcmQudjEioQEKBFRhc2sSDwoHdGFza19pZBgBIAEoAxIfCgpzdGFydF90aW1lGAIgASgJQguStRgHaXNvODYwMRIgCg5tYW5hZ2VyX3BhcmFtcxgDIAEoCUIIkrUYBGpzb24SFwoPb3BlbndwbV92ZXJzaW9uGAQgASgJEhcKD2Jyb3dzZXJfdmVyc2lvbhgFIAEoCToTirUYDwoEdGFzayIHdGFza19pZCKIAQoFQ3Jhd2wSEgoKYnJvd3Nlcl9pZBgBIAEoDRIPCgd0YXNrX2lkGAIgASgDEiAKDmJyb3dzZXJfcGFyYW1zGAMgASgJQgiStRgEanNvbhIfCgpzdGFydF90aW1lGAQgASgJQguStRgHaXNvODYwMToXirUYEwoFY3Jhd2wiCmJyb3dzZXJfaWQihwIKCVNpdGVWaXNpdBIQCgh2aXNpdF9pZBgBIAEoAxISCgpicm93c2VyX2lkGAIgASgNEhkKCHNpdGVfdXJsGAMgASgJQgeStRgDdXJsEhYKCXNpdGVfcmFuaxgEIAEoA0gAiAEBEhAKCGNyYXdsX2lkGAUgASgJEhAKCHZpc2l0X25vGAYgASgDEg8KB2F0dGVtcHQYByABKA0SDQoFZmVuY2UYCCABKAMSHwoKc3RhcnRfdGltZRgJIAEoCUILkrUYB2lzbzg2MDE6Loq1GCoKC3NpdGVfdmlzaXRzIgh2aXNpdF9pZCoRY3Jhd2xfaWQsdmlzaXRfbm9CDAoKX3NpdGVfcmFuayKDAwoJVmlzaXRTZWFsEhAKCHZpc2l0X2lkGAEgASgDEhAKCGNyYXdsX2lkGAIgASgJEhAKCHZpc2l0X25vGAMgASgDEg8KB2F0dGVtcHQYBCABKA0SDQoFZmVuY2UYBSABKAMSEAoIY29tcGxldGUYBiABKAgSDwoHb3V0Y29tZRgHIAEoCRIZCgdzdHJlYW1zGAggASgJQgiStRgEanNvbhIcCgpyb3dfY291bnRzGAkgASgJQgiStRgEanNvbhIhChRpbnN0cnVtZW50c19yZWFkeV9hdBgKIAEoA0gAiAEBEiAKE25hdmlnYXRpb25fc3RhcnRfYXQYCyABKANIAYgBARIeCglzZWFsZWRfYXQYDCABKAlCC5K1GAdpc284NjAxOi6KtRgqCgt2aXNpdF9zZWFscyIIdmlzaXRfaWQqEWNyYXdsX2lkLHZpc2l0X25vQhcKFV9pbnN0cnVtZW50c19yZWFkeV9hdEIWChRfbmF2aWdhdGlvbl9zdGFydF9hdCKAAQoPSW5jb21wbGV0ZVZpc2l0EhAKCHZpc2l0X2lkGAEgASgDEg4KBnJlYXNvbhgCIAEoCRIdCgZyYW5nZXMYAyABKAlCCJK1GARqc29uSACIAQE6IYq1GB0KEWluY29tcGxldGVfdmlzaXRzIgh2aXNpdF9pZEIJCgdfcmFuZ2VzIpgCCgxWaXNpdE91dGNvbWUSEAoIY3Jhd2xfaWQYASABKAkSEAoIdmlzaXRfbm8YAiABKAMSGQoIc2l0ZV91cmwYAyABKAlCB5K1GAN1cmwSDwoHb3V0Y29tZRgEIAEoCRIVCgh2aXNpdF9pZBgFIAEoA0gAiAEBEhAKCGF0dGVtcHRzGAYgASgNEhIKBWVycm9yGAcgASgJSAGIAQESEgoFcGhhc2UYCCABKAlIAogBARIdCghlbmRlZF9hdBgJIAEoCUILkrUYB2lzbzg2MDE6J4q1GCMKDnZpc2l0X291dGNvbWVzIhFjcmF3bF9pZCx2aXNpdF9ub0ILCglfdmlzaXRfaWRCCAoGX2Vycm9yQggKBl9waGFzZSKOAQoKUHJvdmVuYW5jZRIQCghjcmF3bF9pZBgBIAEoCRIPCgdzdWJqZWN0GAIgASgJEhcKBWZhY3RzGAMgASgJQgiStRgEanNvbhIgCgtyZWNvcmRlZF9hdBgEIAEoCUILkrUYB2lzbzg2MDE6Ioq1GB4KCnByb3ZlbmFuY2UiEGNyYXdsX2lkLHN1YmplY3QiiwEKCkNhcGFiaWxpdHkSEAoIY3Jhd2xfaWQYASABKAkSEgoKYnJvd3Nlcl9pZBgCIAEoDRITCgtmaWVsZF9ncm91cBgDIAEoCRINCgVzdGF0ZRgEIAEoCTozirUYLwoMY2FwYWJpbGl0aWVzIh9jcmF3bF9pZCxicm93c2VyX2lkLGZpZWxkX2dyb3VwYgZwcm90bzM", [file_sonde_record_v1_options]);
+  fileDesc("Chxzb25kZS9yZWNvcmQvdjEvbGVkZ2VyLnByb3RvEg9zb25kZS5yZWNvcmQudjEioQEKBFRhc2sSDwoHdGFza19pZBgBIAEoAxIfCgpzdGFydF90aW1lGAIgASgJQguStRgHaXNvODYwMRIgCg5tYW5hZ2VyX3BhcmFtcxgDIAEoCUIIkrUYBGpzb24SFwoPb3BlbndwbV92ZXJzaW9uGAQgASgJEhcKD2Jyb3dzZXJfdmVyc2lvbhgFIAEoCToTirUYDwoEdGFzayIHdGFza19pZCKIAQoFQ3Jhd2wSEgoKYnJvd3Nlcl9pZBgBIAEoDRIPCgd0YXNrX2lkGAIgASgDEiAKDmJyb3dzZXJfcGFyYW1zGAMgASgJQgiStRgEanNvbhIfCgpzdGFydF90aW1lGAQgASgJQguStRgHaXNvODYwMToXirUYEwoFY3Jhd2wiCmJyb3dzZXJfaWQihwIKCVNpdGVWaXNpdBIQCgh2aXNpdF9pZBgBIAEoAxISCgpicm93c2VyX2lkGAIgASgNEhkKCHNpdGVfdXJsGAMgASgJQgeStRgDdXJsEhYKCXNpdGVfcmFuaxgEIAEoA0gAiAEBEhAKCGNyYXdsX2lkGAUgASgJEhAKCHZpc2l0X25vGAYgASgDEg8KB2F0dGVtcHQYByABKA0SDQoFZmVuY2UYCCABKAMSHwoKc3RhcnRfdGltZRgJIAEoCUILkrUYB2lzbzg2MDE6Loq1GCoKC3NpdGVfdmlzaXRzIgh2aXNpdF9pZCoRY3Jhd2xfaWQsdmlzaXRfbm9CDAoKX3NpdGVfcmFuayKDAwoJVmlzaXRTZWFsEhAKCHZpc2l0X2lkGAEgASgDEhAKCGNyYXdsX2lkGAIgASgJEhAKCHZpc2l0X25vGAMgASgDEg8KB2F0dGVtcHQYBCABKA0SDQoFZmVuY2UYBSABKAMSEAoIY29tcGxldGUYBiABKAgSDwoHb3V0Y29tZRgHIAEoCRIZCgdzdHJlYW1zGAggASgJQgiStRgEanNvbhIcCgpyb3dfY291bnRzGAkgASgJQgiStRgEanNvbhIhChRpbnN0cnVtZW50c19yZWFkeV9hdBgKIAEoA0gAiAEBEiAKE25hdmlnYXRpb25fc3RhcnRfYXQYCyABKANIAYgBARIeCglzZWFsZWRfYXQYDCABKAlCC5K1GAdpc284NjAxOi6KtRgqCgt2aXNpdF9zZWFscyIIdmlzaXRfaWQqEWNyYXdsX2lkLHZpc2l0X25vQhcKFV9pbnN0cnVtZW50c19yZWFkeV9hdEIWChRfbmF2aWdhdGlvbl9zdGFydF9hdCKAAQoPSW5jb21wbGV0ZVZpc2l0EhAKCHZpc2l0X2lkGAEgASgDEg4KBnJlYXNvbhgCIAEoCRIdCgZyYW5nZXMYAyABKAlCCJK1GARqc29uSACIAQE6IYq1GB0KEWluY29tcGxldGVfdmlzaXRzIgh2aXNpdF9pZEIJCgdfcmFuZ2VzIpgCCgxWaXNpdE91dGNvbWUSEAoIY3Jhd2xfaWQYASABKAkSEAoIdmlzaXRfbm8YAiABKAMSGQoIc2l0ZV91cmwYAyABKAlCB5K1GAN1cmwSDwoHb3V0Y29tZRgEIAEoCRIVCgh2aXNpdF9pZBgFIAEoA0gAiAEBEhAKCGF0dGVtcHRzGAYgASgNEhIKBWVycm9yGAcgASgJSAGIAQESEgoFcGhhc2UYCCABKAlIAogBARIdCghlbmRlZF9hdBgJIAEoCUILkrUYB2lzbzg2MDE6J4q1GCMKDnZpc2l0X291dGNvbWVzIhFjcmF3bF9pZCx2aXNpdF9ub0ILCglfdmlzaXRfaWRCCAoGX2Vycm9yQggKBl9waGFzZSKOAQoKUHJvdmVuYW5jZRIQCghjcmF3bF9pZBgBIAEoCRIPCgdzdWJqZWN0GAIgASgJEhcKBWZhY3RzGAMgASgJQgiStRgEanNvbhIgCgtyZWNvcmRlZF9hdBgEIAEoCUILkrUYB2lzbzg2MDE6Ioq1GB4KCnByb3ZlbmFuY2UiEGNyYXdsX2lkLHN1YmplY3QiiwEKCkNhcGFiaWxpdHkSEAoIY3Jhd2xfaWQYASABKAkSEgoKYnJvd3Nlcl9pZBgCIAEoDRITCgtmaWVsZF9ncm91cBgDIAEoCRINCgVzdGF0ZRgEIAEoCTozirUYLwoMY2FwYWJpbGl0aWVzIh9jcmF3bF9pZCxicm93c2VyX2lkLGZpZWxkX2dyb3VwIugHCgdQcm9jZXNzEhIKCnByb2Nlc3NfaWQYASABKAkSFgoJcGFyZW50X2lkGAIgASgJSACIAQESEgoKbWFjaGluZV9pZBgDIAEoCRIUCgxwcm9jZXNzX3R5cGUYBCABKAkSDQoFbGFiZWwYBSABKAkSDgoGc3RhdHVzGAYgASgJEhAKCHJldmlzaW9uGAcgASgNEgsKA3B3ZBgIIAEoCRIVCgNjbWQYCSABKAlCCJK1GARqc29uEhUKA2VudhgKIAEoCUIIkrUYBGpzb24SFwoKdGltZW91dF9tcxgLIAEoA0gBiAEBEhAKA3BpZBgMIAEoDUgCiAEBEhgKC3N0YXJ0X3RpY2tzGA0gASgDSAOIAQESDwoHYm9vdF9pZBgOIAEoCRIfCgpjcmVhdGVkX2F0GA8gASgJQguStRgHaXNvODYwMRIkCgpzdGFydGVkX2F0GBAgASgJQguStRgHaXNvODYwMUgEiAEBEiIKCGVuZGVkX2F0GBEgASgJQguStRgHaXNvODYwMUgFiAEBEhYKCWV4aXRfY29kZRgSIAEoBUgGiAEBEhMKBnNpZ25hbBgTIAEoBUgHiAEBEhcKCmVuZF9yZWFzb24YFCABKAlICIgBARIXCgplbmRfZGV0YWlsGBUgASgJSAmIAQESGwoOcGVha19yc3NfYnl0ZXMYFiABKANICogBARITCgZjcHVfbXMYFyABKANIC4gBARIYCgtzdGRvdXRfcGF0aBgYIAEoCUgMiAEBEhgKC3N0ZGVycl9wYXRoGBkgASgJSA2IAQESEAoDdXJsGBogASgJSA6IAQESFQoIcmV0cnlfb2YYGyABKAlID4gBARIXCgpicm93c2VyX2lkGBwgASgNSBCIAQESGwoJdmlzaXRfaWRzGB0gASgJQgiStRgEanNvbhIZCgdjb250ZXh0GB4gASgJQgiStRgEanNvbjoxirUYLQoJcHJvY2Vzc2VzIgpwcm9jZXNzX2lkKgpicm93c2VyX2lkMghyZXZpc2lvbkIMCgpfcGFyZW50X2lkQg0KC190aW1lb3V0X21zQgYKBF9waWRCDgoMX3N0YXJ0X3RpY2tzQg0KC19zdGFydGVkX2F0QgsKCV9lbmRlZF9hdEIMCgpfZXhpdF9jb2RlQgkKB19zaWduYWxCDQoLX2VuZF9yZWFzb25CDQoLX2VuZF9kZXRhaWxCEQoPX3BlYWtfcnNzX2J5dGVzQgkKB19jcHVfbXNCDgoMX3N0ZG91dF9wYXRoQg4KDF9zdGRlcnJfcGF0aEIGCgRfdXJsQgsKCV9yZXRyeV9vZkINCgtfYnJvd3Nlcl9pZGIGcHJvdG8z", [file_sonde_record_v1_options]);
 
 /**
  * One run of a coordinator on a data directory (OpenWPM: one TaskManager).
@@ -477,4 +477,229 @@ export type Capability = Message<"sonde.record.v1.Capability"> & {
  */
 export const CapabilitySchema: GenMessage<Capability> = /*@__PURE__*/
   messageDesc(file_sonde_record_v1_ledger, 7);
+
+/**
+ * A process that a browser-service started (or itself): written when it runs, and once more when it has ended. What was
+ * never started has its one row, too.
+ *
+ * @generated from message sonde.record.v1.Process
+ */
+export type Process = Message<"sonde.record.v1.Process"> & {
+  /**
+   * UUID version 7: sorts by the time of creation.
+   *
+   * @generated from field: string process_id = 1;
+   */
+  processId: string;
+
+  /**
+   * The process that started it; NULL at the root.
+   *
+   * @generated from field: optional string parent_id = 2;
+   */
+  parentId?: string | undefined;
+
+  /**
+   * Random id of the machine it ran on.
+   *
+   * @generated from field: string machine_id = 3;
+   */
+  machineId: string;
+
+  /**
+   * supervisor, service, cli, browser, driver, display, hook or binary.
+   *
+   * @generated from field: string process_type = 4;
+   */
+  processType: string;
+
+  /**
+   * A short name, such as chromium.
+   *
+   * @generated from field: string label = 5;
+   */
+  label: string;
+
+  /**
+   * running or exited.
+   *
+   * @generated from field: string status = 6;
+   */
+  status: string;
+
+  /**
+   * 2: it runs. 3: it has ended.
+   *
+   * @generated from field: uint32 revision = 7;
+   */
+  revision: number;
+
+  /**
+   * Working directory.
+   *
+   * @generated from field: string pwd = 8;
+   */
+  pwd: string;
+
+  /**
+   * Program and arguments, without secrets, long ones cut: JSON array.
+   *
+   * @generated from field: string cmd = 9;
+   */
+  cmd: string;
+
+  /**
+   * Its whole environment, without secrets, long values cut: JSON object.
+   *
+   * @generated from field: string env = 10;
+   */
+  env: string;
+
+  /**
+   * How long it was given, in milliseconds; NULL: no limit.
+   *
+   * @generated from field: optional int64 timeout_ms = 11;
+   */
+  timeoutMs?: bigint | undefined;
+
+  /**
+   * NULL when it never ran.
+   *
+   * @generated from field: optional uint32 pid = 12;
+   */
+  pid?: number | undefined;
+
+  /**
+   * Start time in clock ticks since boot: with the pid and the boot it names the process beyond reuse.
+   *
+   * @generated from field: optional int64 start_ticks = 13;
+   */
+  startTicks?: bigint | undefined;
+
+  /**
+   * Random per boot of its machine's kernel.
+   *
+   * @generated from field: string boot_id = 14;
+   */
+  bootId: string;
+
+  /**
+   * When its record was made: ISO 8601, milliseconds.
+   *
+   * @generated from field: string created_at = 15;
+   */
+  createdAt: string;
+
+  /**
+   * ISO 8601, milliseconds; NULL when it never ran.
+   *
+   * @generated from field: optional string started_at = 16;
+   */
+  startedAt?: string | undefined;
+
+  /**
+   * ISO 8601, milliseconds; NULL while it runs.
+   *
+   * @generated from field: optional string ended_at = 17;
+   */
+  endedAt?: string | undefined;
+
+  /**
+   * NULL while it runs, when a signal ended it, and when nobody saw its end.
+   *
+   * @generated from field: optional int32 exit_code = 18;
+   */
+  exitCode?: number | undefined;
+
+  /**
+   * The signal that ended it; NULL: none.
+   *
+   * @generated from field: optional int32 signal = 19;
+   */
+  signal?: number | undefined;
+
+  /**
+   * exited, signalled, terminated, timeout, lost or spawn_failed; NULL while it runs.
+   *
+   * @generated from field: optional string end_reason = 20;
+   */
+  endReason?: string | undefined;
+
+  /**
+   * One sentence more of why it ended; NULL while it runs.
+   *
+   * @generated from field: optional string end_detail = 21;
+   */
+  endDetail?: string | undefined;
+
+  /**
+   * Largest resident size of one process among it and its descendants, in bytes; NULL where nobody measured it.
+   *
+   * @generated from field: optional int64 peak_rss_bytes = 22;
+   */
+  peakRssBytes?: bigint | undefined;
+
+  /**
+   * User and system time of it and the descendants that it waited for, in milliseconds; NULL where nobody measured it.
+   *
+   * @generated from field: optional int64 cpu_ms = 23;
+   */
+  cpuMs?: bigint | undefined;
+
+  /**
+   * File of its standard output on its machine; NULL: not kept.
+   *
+   * @generated from field: optional string stdout_path = 24;
+   */
+  stdoutPath?: string | undefined;
+
+  /**
+   * The same of its standard error.
+   *
+   * @generated from field: optional string stderr_path = 25;
+   */
+  stderrPath?: string | undefined;
+
+  /**
+   * Where it was reached, such as geckodriver's address.
+   *
+   * @generated from field: optional string url = 26;
+   */
+  url?: string | undefined;
+
+  /**
+   * The process that it was another try of.
+   *
+   * @generated from field: optional string retry_of = 27;
+   */
+  retryOf?: string | undefined;
+
+  /**
+   * Browser slot that it worked for.
+   *
+   * @generated from field: optional uint32 browser_id = 28;
+   */
+  browserId?: number | undefined;
+
+  /**
+   * The latest visits that it served, at most 32, as of its end: JSON array of visit_id.
+   *
+   * @generated from field: string visit_ids = 29;
+   */
+  visitIds: string;
+
+  /**
+   * What else it belonged to (slot, plugin, hook, ...): JSON object.
+   *
+   * @generated from field: string context = 30;
+   */
+  context: string;
+};
+
+/**
+ * Describes the message sonde.record.v1.Process.
+ * Use `create(ProcessSchema)` to create a new message.
+ */
+export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
+  messageDesc(file_sonde_record_v1_ledger, 8);
 

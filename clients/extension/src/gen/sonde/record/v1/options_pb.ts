@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sonde/record/v1/options.proto.
  */
 export const file_sonde_record_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("Ch1zb25kZS9yZWNvcmQvdjEvb3B0aW9ucy5wcm90bxIPc29uZGUucmVjb3JkLnYxIl0KDFRhYmxlT3B0aW9ucxIMCgRuYW1lGAEgASgJEg8KB3N0YW1wZWQYAiABKAgSEgoKdGltZV9zdGFtcBgDIAEoCBILCgNrZXkYBCABKAkSDQoFaW5kZXgYBSADKAk6VgoFdGFibGUSHy5nb29nbGUucHJvdG9idWYuTWVzc2FnZU9wdGlvbnMY0YYDIAEoCzIdLnNvbmRlLnJlY29yZC52MS5UYWJsZU9wdGlvbnNSBXRhYmxlOkAKC3RleHRfZm9ybWF0Eh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxjShgMgASgJUgp0ZXh0Rm9ybWF0OkAKC2NvbHVtbl9uYW1lEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxjThgMgASgJUgpjb2x1bW5OYW1lYgZwcm90bzM", [file_google_protobuf_descriptor]);
+  fileDesc("Ch1zb25kZS9yZWNvcmQvdjEvb3B0aW9ucy5wcm90bxIPc29uZGUucmVjb3JkLnYxIm0KDFRhYmxlT3B0aW9ucxIMCgRuYW1lGAEgASgJEg8KB3N0YW1wZWQYAiABKAgSEgoKdGltZV9zdGFtcBgDIAEoCBILCgNrZXkYBCABKAkSDQoFaW5kZXgYBSADKAkSDgoGbmV3ZXN0GAYgASgJOlYKBXRhYmxlEh8uZ29vZ2xlLnByb3RvYnVmLk1lc3NhZ2VPcHRpb25zGNGGAyABKAsyHS5zb25kZS5yZWNvcmQudjEuVGFibGVPcHRpb25zUgV0YWJsZTpACgt0ZXh0X2Zvcm1hdBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY0oYDIAEoCVIKdGV4dEZvcm1hdDpACgtjb2x1bW5fbmFtZRIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY04YDIAEoCVIKY29sdW1uTmFtZWIGcHJvdG8z", [file_google_protobuf_descriptor]);
 
 /**
  * What a message's table is.
@@ -62,6 +62,13 @@ export type TableOptions = Message<"sonde.record.v1.TableOptions"> & {
    * @generated from field: repeated string index = 5;
    */
   index: string[];
+
+  /**
+   * Integer column of an unstamped table: of two rows with one key the one with the greater value stays. "": the first.
+   *
+   * @generated from field: string newest = 6;
+   */
+  newest: string;
 };
 
 /**
