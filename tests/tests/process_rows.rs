@@ -126,8 +126,8 @@ async fn lives(kind: BrowserKind, browser: &str, driver: bool) {
     assert_eq!(row.browser_id, Some(1), "{row:#?}");
     assert_eq!(row.visits, format!("[{visit}]"));
     assert_eq!(row.end_reason.as_deref(), Some("terminated"), "{row:#?}");
-    // Asked by DevTools, or by SIGTERM.
-    assert!(matches!((row.exit_code, row.signal), (Some(0), None) | (None, Some(15))), "{row:#?}");
+    // It went when it was asked, or by the signal that came next.
+    assert_ne!(row.exit_code.is_some(), row.signal.is_some(), "{row:#?}");
     let above = |row: &Row| all.get(row.parent.as_ref().unwrap()).cloned().unwrap();
     let mut parent = above(row);
     assert_eq!(of(&all, "driver").len(), usize::from(driver), "{all:#?}");
@@ -176,7 +176,7 @@ async fn a_storage_that_is_away_misses_no_process() {
     browsers.stop(&world).await;
 }
 
-/// A07, A16: nobody saw the end of a killed service; the next one tells, and never of an exit code.
+/// A07, A16, R14: nobody saw the end of a killed service; the next one tells, and never of an exit code.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_killed_service_is_told_by_the_next() {
     let mut rig = Rig::start(BrowserKind::Chromium).await;
@@ -197,10 +197,6 @@ async fn the_end_of_a_killed_service_is_told_by_the_next() {
     assert!(matches!(row.end_reason.as_deref(), Some("lost" | "terminated")), "{row:#?}");
     assert_eq!(row.exit_code, None);
     drop(site);
-    // The directories of the killed one stay.
-    let Browsers { storage, mut service, .. } = browsers;
-    service.signal_group(Signal::TERM);
-    assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
-    drop(storage);
-    world.assert_no_process_left(Duration::from_secs(5)).await;
+    // The directories of the killed one are gone, too.
+    browsers.stop(&world).await;
 }

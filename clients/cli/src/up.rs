@@ -49,6 +49,7 @@ pub async fn run(args: UpArgs) -> Result<u8, CliError> {
         kind: ProcessKind::Supervisor,
         limits: Limits::default(),
         redactor: Redactor::default(),
+        context: Default::default(),
     })
     .map_err(|e| CliError::Input(e.to_string()))?;
     processes.repair(LEFT_OVER).await;

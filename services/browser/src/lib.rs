@@ -19,7 +19,7 @@ mod service;
 mod slot;
 pub mod uplink;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ use sonde_proto::browser::v1::browser_service_server::BrowserServiceServer;
 use sonde_proto::browser::v1::process_service_server::ProcessServiceServer;
 use sonde_proto::visit::v1::{BrowserKind, BrowserSpec};
 use sonde_runtime::process::{
-    Limits, ProcessKind, ProcessStore, Redactor, StoreError, StoreOptions, terminate_all,
+    Limits, ProcessKind, ProcessRecord, ProcessStatus, ProcessStore, Redactor, StoreError, StoreOptions,
+    terminate_all,
 };
 use sonde_runtime::serve::limits::MESSAGE_BYTES;
 use tokio::sync::Semaphore;
@@ -41,7 +42,7 @@ pub use attempt::fault;
 pub use config::{ChromiumCapture, Config, FirefoxCapture, Prestart, PrestartKind, StartError};
 pub use processes::process_message;
 
-use engine::{Engine, LaunchSpec, RunDir, Scripts};
+use engine::{Engine, LaunchSpec, RunDir, Scripts, run_dir};
 use processes::Ledger;
 use slot::{Fences, Slot};
 use uplink::{Bounds, Uplink};
@@ -54,6 +55,23 @@ const CLOSE: Duration = Duration::from_secs(20);
 
 /// What an earlier service left is given this long to end by itself.
 const LEFT_OVER: Duration = Duration::from_secs(2);
+
+/// In the context of a service's own record: the directory that goes with it.
+const RUN_DIR: &str = "run_dir";
+
+/// The directories of services that nobody saw the end of, once all that used them has ended.
+async fn remove_left(before: &[Arc<ProcessRecord>], processes: &ProcessStore) {
+    let ended = |record: &&Arc<ProcessRecord>| {
+        record.status == ProcessStatus::Running
+            && processes.get(&record.id).is_some_and(|now| now.status == ProcessStatus::Exited)
+    };
+    let dirs = before.iter().filter(ended).filter_map(|record| record.context.get(RUN_DIR));
+    let dirs: Vec<PathBuf> = dirs.map(PathBuf::from).collect();
+    let removing = tokio::task::spawn_blocking(move || dirs.iter().for_each(|dir| run_dir::remove_left(dir)));
+    if let Err(error) = removing.await {
+        tracing::error!(%error, "removing the directories of killed services");
+    }
+}
 
 /// A running browser-service. End it with [`Browsers::drain`] and [`Browsers::close`]; dropping it leaves its
 /// tasks to the runtime.
@@ -93,9 +111,11 @@ impl Browsers {
                 (own.path().to_owned(), Some(own))
             }
         };
-        let processes = Self::processes(directory)?;
+        let processes = Self::processes(directory, engine.own_run_dir())?;
         // Before anything is started: its ports, sockets and profiles may be those of what is left.
+        let left = processes.all();
         processes.repair(LEFT_OVER).await;
+        remove_left(&left, &processes).await;
         let ledger = Ledger::start(processes.clone(), uplink.clone());
         let mut browsers = Self::assemble(&config, Arc::new(engine), uplink, cancel, Some(processes));
         browsers.ledger = Some(ledger);
@@ -103,13 +123,15 @@ impl Browsers {
         Ok(browsers)
     }
 
-    fn processes(directory: PathBuf) -> Result<ProcessStore, StoreError> {
+    fn processes(directory: PathBuf, run_dir: Option<&Path>) -> Result<ProcessStore, StoreError> {
+        let run_dir = run_dir.map(|dir| (RUN_DIR.to_owned(), dir.to_string_lossy().into_owned()));
         ProcessStore::open(StoreOptions {
             directory,
             owner: "browser",
             kind: ProcessKind::Service,
             limits: Limits::default(),
             redactor: Redactor::default(),
+            context: run_dir.into_iter().collect(),
         })
     }
 

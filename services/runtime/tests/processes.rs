@@ -3,6 +3,7 @@
 // Clippy's allowance for tests does not reach the functions they share.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ fn options(directory: &Path) -> StoreOptions {
         kind: ProcessKind::Service,
         limits: Limits::default(),
         redactor: Redactor::new(["a secret of ours".to_owned()]),
+        context: BTreeMap::new(),
     }
 }
 
@@ -248,6 +250,13 @@ async fn what_a_killed_service_left_is_ended_at_the_next_start() {
     let left: Vec<_> = store.all().into_iter().filter(|r| r.id != store.own_id()).collect();
     assert_eq!(left.len(), 2, "the service and its child");
     assert!(left.iter().all(|r| r.status == ProcessStatus::Running));
+    // The child dies with the service, by a signal that the kernel has sent by now and it may not have got yet.
+    let dying = async {
+        while left.iter().filter_map(|r| r.pid).any(alive) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, dying).await.expect("the service and its child die");
     let began = std::time::Duration::from_micros(sonde_runtime::clock::wall_us().cast_unsigned());
     let repaired = timeout(DEADLINE, store.repair(Duration::from_millis(500))).await.unwrap();
     let took = Duration::from_micros(sonde_runtime::clock::wall_us().cast_unsigned()) - began;

@@ -20,6 +20,7 @@ pub async fn record_all(out: &Path, owner: &'static str) -> Result<WholeProgram,
         kind: ProcessKind::Cli,
         limits: Limits::default(),
         redactor: Redactor::default(),
+        context: Default::default(),
     });
     let store = store.map_err(|e| CliError::Input(e.to_string()))?;
     store.repair(LEFT_OVER).await;

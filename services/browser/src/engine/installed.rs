@@ -1,5 +1,6 @@
 //! The browsers of this machine: each launch goes to the engine of its kind.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -14,6 +15,7 @@ use crate::uplink::Uplink;
 
 /// Starts browsers of every kind.
 pub struct Installed {
+    shared: Arc<Shared>,
     chromium: Arc<Chromium>,
     firefox: Arc<Firefox>,
 }
@@ -25,8 +27,14 @@ impl Installed {
         let shared = Arc::new(Shared::new(config, uplink.clone())?);
         Ok(Self {
             chromium: Arc::new(Chromium::new(config, shared.clone())),
-            firefox: Arc::new(Firefox::new(config, shared)),
+            firefox: Arc::new(Firefox::new(config, shared.clone())),
+            shared,
         })
+    }
+
+    /// Where profiles are made, unless that was said: it goes with the last browser.
+    pub(crate) fn own_run_dir(&self) -> Option<&Path> {
+        self.shared.run_dir.of_ours()
     }
 }
 

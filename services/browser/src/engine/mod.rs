@@ -9,7 +9,7 @@ pub mod firefox;
 mod installed;
 mod links;
 pub mod profiles;
-mod run_dir;
+pub(crate) mod run_dir;
 mod screen;
 mod shared;
 mod trust;

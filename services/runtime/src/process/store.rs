@@ -53,6 +53,8 @@ pub struct StoreOptions {
     pub kind: ProcessKind,
     pub limits: Limits,
     pub redactor: Redactor,
+    /// What this process's own record says that it belongs to or has.
+    pub context: BTreeMap<String, String>,
 }
 
 /// Why there is no store.
@@ -136,7 +138,8 @@ impl ProcessStore {
         };
         let outputs = directory.join(OUTPUTS);
         book.take_stock(&outputs).map_err(failed)?;
-        let own = own_record(&machine, options.kind, options.owner, &options.redactor).map_err(failed)?;
+        let mut own = own_record(&machine, options.kind, options.owner, &options.redactor).map_err(failed)?;
+        own.context = options.context;
         let id = own.id.clone();
         book.put(own);
         Ok(Self(Arc::new(Inner {
