@@ -184,7 +184,7 @@ impl Chromium {
         let missing = self.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
             extension: extension.ok_or(missing),
-            _run_dir: self.run_dir.clone(),
+            run_dir: self.run_dir.clone(),
             hooks: self.hooks.clone(),
             connection,
             exited: browser.process().clone(),
@@ -308,7 +308,7 @@ pub(super) struct Running {
     pub ids: RequestIds,
     /// Visits run in the browser's own profile, not in contexts of their own.
     pub kept: Option<Kept>,
-    _run_dir: Arc<RunDir>,
+    pub run_dir: Arc<RunDir>,
     pub hooks: Arc<HookHost>,
 }
 

@@ -148,7 +148,7 @@ impl Firefox {
             browser: Mutex::new(Some(Arc::new(browser))),
             screen,
             profile,
-            _run_dir: self.run_dir.clone(),
+            run_dir: self.run_dir.clone(),
             hooks: self.hooks.clone(),
         }))
     }
@@ -247,7 +247,7 @@ pub(super) struct Running {
     pub extension: Result<Extension, Option<String>>,
     /// Visits run in the browser's own profile, not in user contexts of their own.
     pub profile: Option<Profile>,
-    _run_dir: Arc<RunDir>,
+    pub run_dir: Arc<RunDir>,
     pub hooks: Arc<HookHost>,
 }
 
