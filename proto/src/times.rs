@@ -15,10 +15,15 @@ impl Command {
     pub fn time(&self) -> Duration {
         let seconds = Duration::from_secs;
         let default = match &self.step {
-            Some(Step::Get(get)) => seconds(60) + span(get.dwell),
+            Some(Step::Get(get)) => seconds(60) + span(get.dwell) + span(get.load_time),
             Some(Step::Browse(browse)) => {
                 let links = browse.num_links.unwrap_or(DEFAULT_LINKS);
-                seconds(60) + seconds(30) * links + span(browse.dwell) * (links + 1)
+                // Going back to the page is a load, too.
+                let (stays, loads) = (links + 1, 2 * links + 1);
+                seconds(60)
+                    + seconds(30) * links
+                    + span(browse.dwell) * stays
+                    + span(browse.load_time) * loads
             }
             // Its timeout is not settable.
             Some(Step::Sleep(sleep)) => return span(sleep.duration) + seconds(5),
@@ -28,9 +33,10 @@ impl Command {
             }
             Some(Step::WaitFor(wait)) => match &wait.condition {
                 Some(Condition::Time(time)) => seconds(30) + span(Some(*time)),
-                _ => seconds(30),
+                _ => seconds(30) + span(wait.load_time),
             },
             Some(Step::Assert(_)) => seconds(5),
+            Some(Step::BotMitigation(_)) => seconds(90),
             Some(Step::RunHooks(_)) => seconds(300),
             _ => seconds(30),
         };

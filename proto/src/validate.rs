@@ -4,6 +4,7 @@ mod cookies;
 mod documents;
 mod hooks;
 mod interaction;
+mod loads;
 mod process;
 
 use std::{fmt, time::Duration};
@@ -84,6 +85,7 @@ fn step_errors(step: &Step, path: &str, page: &mut bool, errors: &mut FieldError
         Step::Get(get) => {
             url(&get.url, &format!("{path}.get.url"), true, errors);
             duration(get.dwell, &format!("{path}.get.dwell"), Duration::ZERO, MAX_STAY, errors);
+            loads::time_errors(get.load_policy(), get.load_time, &format!("{path}.get.load_time"), errors);
             if !get.referrer.is_empty() {
                 url(&get.referrer, &format!("{path}.get.referrer"), false, errors);
             }
@@ -92,6 +94,8 @@ fn step_errors(step: &Step, path: &str, page: &mut bool, errors: &mut FieldError
         Step::Browse(browse) => {
             url(&browse.url, &format!("{path}.browse.url"), true, errors);
             duration(browse.dwell, &format!("{path}.browse.dwell"), Duration::ZERO, MAX_STAY, errors);
+            let field = format!("{path}.browse.load_time");
+            loads::time_errors(browse.load_policy(), browse.load_time, &field, errors);
             if browse.num_links.is_some_and(|n| n > 100) {
                 errors.push(format!("{path}.browse.num_links"), "at most 100");
             }

@@ -132,6 +132,8 @@ impl Command {
         "set_headers",
         "pdf",
         "mhtml",
+        "upload",
+        "bot_mitigation",
     ];
 
     /// The step's name, as `get`; "none" when no step is set.
@@ -159,6 +161,8 @@ impl Command {
             Some(Step::SetHeaders(_)) => "set_headers",
             Some(Step::Pdf(_)) => "pdf",
             Some(Step::Mhtml(_)) => "mhtml",
+            Some(Step::Upload(_)) => "upload",
+            Some(Step::BotMitigation(_)) => "bot_mitigation",
         }
     }
 
@@ -187,6 +191,8 @@ impl Command {
             Some(Step::SetHeaders(_)) => "SetHeadersCommand",
             Some(Step::Pdf(_)) => "PdfCommand",
             Some(Step::Mhtml(_)) => "MhtmlCommand",
+            Some(Step::Upload(_)) => "UploadCommand",
+            Some(Step::BotMitigation(_)) => "BotMitigationCommand",
         }
     }
 }

@@ -3,8 +3,6 @@
 // Clippy's allowance for tests does not reach the functions they share.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
-
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use sonde_proto::visit::v1::{

@@ -319,9 +319,9 @@ pub struct VisitArgs {
     #[arg(long)]
     pub json: bool,
     /// Commands to run: a JSON list of sonde.visit.v1.Command, or TOML with [[commands]]. They are get, browse,
-    /// screenshot, dump_page_source, pdf, mhtml, sleep, click, hover, type, press, select, scroll, wait_for, evaluate,
-    /// extract, assert, get_cookies, set_cookies and set_headers; the URL is loaded first unless the first of them that
-    /// needs a page loads one
+    /// screenshot, dump_page_source, pdf, mhtml, upload, bot_mitigation, sleep, click, hover, type, press, select,
+    /// scroll, wait_for, evaluate, extract, assert, get_cookies, set_cookies and set_headers; the URL is loaded first
+    /// unless the first of them that needs a page loads one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["browse", "screenshot", "full_page_screenshot", "page_source"])]
     pub commands: Option<PathBuf>,
     #[command(flatten)]

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::{FieldErrors, MAX_STAY, MAX_URL, duration};
+use super::loads::time_errors;
+use super::{FieldErrors, MAX_STAY, MAX_URL, duration, is_sha256};
 use crate::key_combination;
 use crate::visit::v1::command::Step;
 use crate::visit::v1::{
-    AssertCommand, ClickCommand, EvaluateCommand, ExtractCommand, ExtractKind, Modifier, PressCommand,
-    ScrollCommand, SelectCommand, Target, TextMatch, TypeCommand, WaitForCommand, assert_command::Check,
-    scroll_command::To, select_command::Choice, text_match::Match, wait_for_command::Condition,
+    AssertCommand, ClickCommand, EvaluateCommand, ExtractCommand, ExtractKind, LoadPolicy, Modifier,
+    PressCommand, ScrollCommand, SelectCommand, Target, TextMatch, TypeCommand, UploadCommand,
+    WaitForCommand, assert_command::Check, scroll_command::To, select_command::Choice, text_match::Match,
+    upload_file::Source, wait_for_command::Condition,
 };
 
 const MAX_SELECTOR: usize = 4096;
@@ -22,6 +24,9 @@ const MAX_DELAY: Duration = Duration::from_secs(10);
 const MAX_SIDE: f64 = 100_000.0;
 const MAX_DISTANCE: u32 = 1_000_000;
 const MAX_STEPS: u32 = 1000;
+const MAX_FILES: usize = 100;
+const MAX_FILE_NAME: usize = 255;
+const MAX_INLINE: usize = 1 << 20;
 
 /// Checks such a step; `path` is that of its command.
 pub(super) fn interaction_errors(step: &Step, path: &str, errors: &mut FieldErrors) {
@@ -34,6 +39,7 @@ pub(super) fn interaction_errors(step: &Step, path: &str, errors: &mut FieldErro
         Step::Type(typed) => type_errors(typed, &format!("{path}.type"), errors),
         Step::Press(press) => press_errors(press, &format!("{path}.press"), errors),
         Step::Select(select) => select_errors(select, &format!("{path}.select"), errors),
+        Step::Upload(upload) => upload_errors(upload, &format!("{path}.upload"), errors),
         Step::Scroll(scroll) => scroll_errors(scroll, &format!("{path}.scroll"), errors),
         Step::WaitFor(wait) => wait_errors(wait, &format!("{path}.wait_for"), errors),
         Step::Evaluate(evaluate) => evaluate_errors(evaluate, &format!("{path}.evaluate"), errors),
@@ -83,6 +89,37 @@ fn select_errors(select: &SelectCommand, path: &str, errors: &mut FieldErrors) {
     }
 }
 
+fn upload_errors(upload: &UploadCommand, path: &str, errors: &mut FieldErrors) {
+    needed(upload.target.as_ref(), &format!("{path}.target"), errors);
+    let field = format!("{path}.files");
+    if upload.files.len() > MAX_FILES {
+        errors.push(&field, format!("{} files: at most {MAX_FILES}", upload.files.len()));
+    }
+    let mut inline = 0;
+    for (i, file) in upload.files.iter().enumerate() {
+        let name = file.name.as_str();
+        let fine = (1..=MAX_FILE_NAME).contains(&name.len())
+            && ![".", ".."].contains(&name)
+            && !name.contains(|c: char| c == '/' || c.is_control());
+        if !fine {
+            let must = "1 to 255 bytes, no \"/\", no control characters, not \".\" and \"..\"";
+            errors.push(format!("{field}[{i}].name"), must);
+        }
+        match &file.source {
+            None => errors.push(format!("{field}[{i}]"), "no bytes: set one of content, blob"),
+            Some(Source::Content(content)) => inline += content.len(),
+            Some(Source::Blob(blob)) if !is_sha256(blob) => {
+                let must = "must be the SHA-256 of a stored blob: 64 lower-case hex digits";
+                errors.push(format!("{field}[{i}].blob"), must);
+            }
+            Some(Source::Blob(_)) => {}
+        }
+    }
+    if inline > MAX_INLINE {
+        errors.push(field, format!("{inline} bytes of content: at most {MAX_INLINE}, store more as a blob"));
+    }
+}
+
 fn scroll_errors(scroll: &ScrollCommand, path: &str, errors: &mut FieldErrors) {
     match &scroll.to {
         None => errors.push(path, "no place: set one of by, element, bottom"),
@@ -102,12 +139,18 @@ fn scroll_errors(scroll: &ScrollCommand, path: &str, errors: &mut FieldErrors) {
 }
 
 fn wait_errors(wait: &WaitForCommand, path: &str, errors: &mut FieldErrors) {
+    let policy = match wait.condition {
+        Some(Condition::Load(policy)) => policy.try_into().unwrap_or_default(),
+        _ => LoadPolicy::Unspecified,
+    };
+    time_errors(policy, wait.load_time, &format!("{path}.load_time"), errors);
     match &wait.condition {
         None => errors.push(path, "no condition: set one of element, url, load, time"),
         Some(Condition::Element(element)) => {
             needed(element.target.as_ref(), &format!("{path}.element.target"), errors);
         }
         Some(Condition::Url(glob)) => bounded(glob, MAX_URL, &format!("{path}.url"), errors),
+        // Its time is checked with that of every condition.
         Some(Condition::Load(_)) => {}
         Some(Condition::Time(time)) => {
             duration(Some(*time), &format!("{path}.time"), Duration::from_millis(1), MAX_STAY, errors);

@@ -260,3 +260,48 @@ fn documents_and_pictures_are_checked_field_by_field() {
     validate_commands(&lone, "c", true, &mut errors);
     assert_eq!(errors.0.len(), 2, "both need a page: {errors}");
 }
+
+/// M24, M21: the time of a load and the files of an upload.
+#[test]
+fn times_of_loads_and_files_are_checked_field_by_field() {
+    use crate::visit::v1::{
+        BrowseCommand, LoadPolicy, Target, UploadCommand, UploadFile, WaitForCommand, upload_file::Source,
+        wait_for_command::Condition,
+    };
+    let second = prost_types::Duration { seconds: 1, nanos: 0 };
+    let policy = LoadPolicy::Time.into();
+    let file = |name: &str, source| UploadFile { name: name.into(), source };
+    let target = Some(Target { selector: "input".into(), ..Target::default() });
+    let files = vec![
+        file("../x", Some(Source::Content(vec![0; (1 << 20) + 1].into()))),
+        file("..", Some(Source::Blob("x".into()))),
+        file("y", None),
+    ];
+    let load = |load: LoadPolicy, load_time| {
+        Step::WaitFor(WaitForCommand { condition: Some(Condition::Load(load.into())), load_time })
+    };
+    let paths = wrong_paths(vec![
+        Step::Get(GetCommand { load_policy: policy, ..GetCommand::default() }),
+        Step::Get(GetCommand { load_time: Some(second), ..GetCommand::default() }),
+        Step::Browse(BrowseCommand { load_policy: policy, ..BrowseCommand::default() }),
+        load(LoadPolicy::Time, None),
+        load(LoadPolicy::Load, Some(second)),
+        load(LoadPolicy::Time, Some(second)),
+        Step::Upload(UploadCommand { target, files }),
+        Step::Upload(UploadCommand::default()),
+    ]);
+    let expected = [
+        "c[1].get.load_time",
+        "c[2].get.load_time",
+        "c[3].browse.load_time",
+        "c[4].wait_for.load_time",
+        "c[5].wait_for.load_time",
+        "c[7].upload.files[0].name",
+        "c[7].upload.files[1].name",
+        "c[7].upload.files[1].blob",
+        "c[7].upload.files[2]",
+        "c[7].upload.files",
+        "c[8].upload.target",
+    ];
+    assert_eq!(paths, expected);
+}

@@ -93,13 +93,22 @@ pub struct Draw(pub u64);
 
 impl Draw {
     pub fn of<'a, T>(&mut self, choice: &'a [T]) -> Option<&'a T> {
+        let at = self.next().checked_rem(choice.len() as u64)?;
+        choice.get(usize::try_from(at).ok()?)
+    }
+
+    /// A number of `least..=most`.
+    pub fn within(&mut self, least: u32, most: u32) -> u32 {
+        let size = u64::from(most.saturating_sub(least)) + 1;
+        least + u32::try_from(self.next() % size).unwrap_or(0)
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        let at = z.checked_rem(choice.len() as u64)?;
-        choice.get(usize::try_from(at).ok()?)
+        z ^ (z >> 31)
     }
 }
 

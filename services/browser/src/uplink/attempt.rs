@@ -1,5 +1,6 @@
 //! What an attempt sees of the uplink: record, forward, flush, seal.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,6 +216,11 @@ impl AttemptUplink {
     /// Stores a blob; gives its SHA-256 in lower-case hex.
     pub async fn put_blob(&self, content: Bytes, deadline: Instant) -> Result<String, UplinkError> {
         super::blobs::put(self.shared(), content, deadline).await
+    }
+
+    /// Fetches a blob into a file. On an error what is there of the file is of no use.
+    pub async fn get_blob(&self, sha256: &str, to: &Path, deadline: Instant) -> Result<(), UplinkError> {
+        super::blobs::get(self.shared(), sha256, to, deadline).await
     }
 
     /// As [`AttemptUplink::put_blob`], when the SHA-256 is known (storage checks it).

@@ -25,7 +25,6 @@ use crate::engine::shared::Shared;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
-use crate::hooks::host::HookHost;
 use crate::process::ProcessInfo;
 use crate::relay::Capture;
 use crate::uplink::Uplink;
@@ -156,8 +155,7 @@ impl Chromium {
         let missing = self.shared.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
             extension: extension.ok_or(missing),
-            _shared: self.shared.clone(),
-            hooks: self.shared.hooks.clone(),
+            shared: self.shared.clone(),
             connection,
             exited: browser.process().clone(),
             browser: Mutex::new(Some((browser, screen))),
@@ -281,8 +279,7 @@ pub(super) struct Running {
     /// Visits run in the browser's own profile, not in contexts of their own.
     pub kept: Option<Kept>,
     /// Its directories go after the browser.
-    _shared: Arc<Shared>,
-    pub hooks: Arc<HookHost>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Running {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::loads::Loads;
 use super::{NotLoaded as _, Page, load_site};
 use crate::attempt::fault;
 use crate::engine::artifact::no_page;
@@ -119,7 +120,7 @@ async fn run_prepared<P: Page>(
     if asked.url.is_empty() || !navigates {
         let loaded = match asked.url.as_str() {
             "" => Ok(()),
-            url => load_site(page, url, "", LoadPolicy::Load, limit).await,
+            url => load_site(page, url, "", Loads::new(LoadPolicy::Load, None), limit).await,
         };
         let report = page.report(loaded, limit).await;
         if report.status != CommandStatus::Ok {
@@ -201,7 +202,7 @@ async fn load(page: &mut impl Page, wish: Navigation, limit: Instant) {
         WaitUntil::NetworkIdle0 | WaitUntil::NetworkIdle2 => LoadPolicy::NetworkIdle,
     };
     let until = wish.deadline.min(limit);
-    let loaded = load_site(page, &wish.url, "", policy, until).await;
+    let loaded = load_site(page, &wish.url, "", Loads::new(policy, None), until).await;
     let code = loaded.as_ref().err().and_then(|why| why.network_error().map(str::to_owned));
     let report = page.report(loaded, limit).await;
     let landed = if report.status == CommandStatus::Ok {

@@ -14,6 +14,7 @@ use sonde_proto::{Key, key_combination};
 use tokio::time::Instant;
 
 use super::input::{Act, chord, clicks, modifier, typing};
+use super::loads::Loads;
 use super::script::{Answer, Refusal, Script, evaluation, target, task, truthy, value};
 use super::{Done, Page, Why, glob, reported};
 use crate::attempt::or;
@@ -54,7 +55,7 @@ pub(super) async fn ask<P: Page>(page: &mut P, script: Script, deadline: Instant
     Ok(value(answer)?)
 }
 
-async fn act<P: Page>(page: &mut P, acts: &[Act], deadline: Instant) -> Done<P> {
+pub(super) async fn act<P: Page>(page: &mut P, acts: &[Act], deadline: Instant) -> Done<P> {
     page.act(acts, deadline).await.map_err(Why::NotLoaded)?;
     Ok(String::new())
 }
@@ -164,7 +165,8 @@ async fn wait_for<P: Page>(page: &mut P, wait: &WaitForCommand, deadline: Instan
         }
         Some(Condition::Url(pattern)) => page.reach_url(|url| glob::matches(pattern, url), deadline).await,
         Some(Condition::Load(policy)) => {
-            page.reach_load((*policy).try_into().unwrap_or_default(), deadline).await
+            let policy = (*policy).try_into().unwrap_or_default();
+            Loads::new(policy, wait.load_time).reach(page, deadline).await
         }
         Some(Condition::Time(time)) => page.stay(or(Some(*time), Duration::ZERO), deadline).await,
         None => return Err(Refusal::new("invalid", "nothing to wait for").into()),

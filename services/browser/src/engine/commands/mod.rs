@@ -7,9 +7,13 @@ pub(super) mod hooks;
 pub(super) mod input;
 mod interact;
 mod jar;
+mod loads;
+mod mitigation;
 pub(super) mod picture;
 pub(super) mod script;
+pub(super) mod upload;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +26,10 @@ use tokio::time::Instant;
 
 use self::frames::Frame;
 use self::input::Act;
+use self::loads::Loads;
 use self::picture::Area;
 use self::script::{Answer, Refusal, Script};
+use self::upload::Chosen;
 use super::links::{Draw, candidates, plain_may_help, same_site};
 use super::{CommandReport, Progress};
 use crate::attempt::{fault, links, or};
@@ -130,12 +136,24 @@ pub(super) trait Page: Send {
         fits: impl Fn(&str) -> bool + Send + Sync,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
+    /// When the document that is there was committed; `None` before the first.
+    fn committed_at(&self) -> Option<Instant>;
     /// Waits as the policy says for the document that is there.
     fn reach_load(
         &mut self,
         policy: LoadPolicy,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
+    /// The directory of the browsers' files.
+    fn run_dir(&self) -> &Path;
+    /// Chooses files in the input element that an expression gives in the isolated world. They are to be there until
+    /// the visit ends.
+    fn choose_files(
+        &mut self,
+        element: &str,
+        files: Chosen,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Why<Self::NotLoaded>>> + Send;
     /// The visit's cookies, of all partitions.
     fn cookies(
         &mut self,
@@ -210,6 +228,8 @@ pub(super) async fn run(
         Some(step @ (Step::GetCookies(_) | Step::SetCookies(_) | Step::SetHeaders(_))) => {
             jar::run(page, command.name(), step, deadline).await
         }
+        Some(Step::BotMitigation(asked)) => mitigation::mitigate(page, command, asked, deadline).await,
+        Some(Step::Upload(asked)) => upload::upload(page, asked, deadline).await,
         Some(step) => interact::interact(page, command.name(), step, deadline).await,
         None => {
             let failure = fault::invalid("command", "a command without a step");
@@ -247,7 +267,8 @@ fn refused(refusal: Refusal) -> CommandReport {
 }
 
 async fn get(page: &mut impl Page, get: &GetCommand, deadline: Instant) -> CommandReport {
-    let mut loaded = load_site(page, &get.url, &get.referrer, get.load_policy(), deadline).await;
+    let until = Loads::new(get.load_policy(), get.load_time);
+    let mut loaded = load_site(page, &get.url, &get.referrer, until, deadline).await;
     if loaded.is_ok() {
         loaded = page.stay(or(get.dwell, Duration::ZERO), deadline).await;
     }
@@ -259,13 +280,13 @@ async fn load_site<P: Page>(
     page: &mut P,
     url: &str,
     referrer: &str,
-    policy: LoadPolicy,
+    until: Loads,
     deadline: Instant,
 ) -> Result<(), P::NotLoaded> {
     let url = if url.is_empty() { page.site_url().to_owned() } else { url.to_owned() };
     let mut loaded = Ok(());
     for url in candidates(&url) {
-        loaded = page.load(&url, referrer, policy, deadline).await;
+        loaded = until.load(page, &url, referrer, deadline).await;
         match &loaded {
             Err(why) if why.network_error().is_some_and(plain_may_help) => {}
             _ => break,
@@ -294,8 +315,9 @@ async fn browse_from<P: Page>(
     seed: u64,
     deadline: Instant,
 ) -> Result<(), P::NotLoaded> {
-    let (policy, dwell) = (browse.load_policy(), or(browse.dwell, Duration::ZERO));
-    load_site(page, &browse.url, "", policy, deadline).await?;
+    let dwell = or(browse.dwell, Duration::ZERO);
+    let until = Loads::new(browse.load_policy(), browse.load_time);
+    load_site(page, &browse.url, "", until, deadline).await?;
     page.stay(dwell, deadline).await?;
     let start = page.url();
     let mut draw = Draw(seed);
@@ -305,7 +327,7 @@ async fn browse_from<P: Page>(
         let found = page.visible_links(deadline).await?;
         let choice = same_site(&start, &found);
         let Some(link) = draw.of(&choice).cloned() else { break };
-        match page.load(&link, &start, policy, deadline).await {
+        match until.load(page, &link, &start, deadline).await {
             Ok(()) => page.stay(dwell, deadline).await?,
             Err(why) => match why.network_error() {
                 // A link that leads nowhere is what a user would meet, too.
@@ -314,7 +336,7 @@ async fn browse_from<P: Page>(
             },
         }
         if n < all {
-            page.back(policy, &start, deadline).await?;
+            until.back(page, &start, deadline).await?;
         }
     }
     Ok(())

@@ -217,6 +217,21 @@
       element.dispatchEvent(new Event('change', { bubbles: true }));
       return {};
     }),
+    fileInput: () => until(() => {
+      const element = one(task.target);
+      if (!element) return missing(task.target);
+      if (element.tagName !== 'INPUT' || element.type !== 'file') {
+        return fail('not_a_file_input', `${named(task.target)} is no input element of type file`);
+      }
+      if (task.files > 1 && !element.multiple) {
+        return fail('not_multiple', `${named(task.target)} takes one file, not ${task.files}`);
+      }
+      if (!enabled(element)) return { word: 'not_enabled', message: `${named(task.target)} is disabled` };
+      globalThis.sondeFileInput = element;
+      return {};
+    }),
+    chosenFiles: () => [...globalThis.sondeFileInput.files].map(({ name, type, size }) => ({ name, type, size })),
+    viewport: () => [innerWidth, innerHeight],
     scrollBy: async () => {
       scrollBy({ left: task.x, top: task.y, behavior: 'instant' });
       await frame();

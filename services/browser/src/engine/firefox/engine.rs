@@ -23,7 +23,6 @@ use crate::engine::shared::Shared;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
-use crate::hooks::host::HookHost;
 use crate::process::ProcessInfo;
 use crate::relay::Capture;
 use crate::uplink::Uplink;
@@ -120,8 +119,7 @@ impl Firefox {
             browser: Mutex::new(Some(Arc::new(browser))),
             screen,
             profile,
-            _shared: self.shared.clone(),
-            hooks: self.shared.hooks.clone(),
+            shared: self.shared.clone(),
         }))
     }
 
@@ -220,8 +218,7 @@ pub(super) struct Running {
     /// Visits run in the browser's own profile, not in user contexts of their own.
     pub profile: Option<Profile>,
     /// Its directories go after the browser.
-    _shared: Arc<Shared>,
-    pub hooks: Arc<HookHost>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Running {

@@ -1,5 +1,6 @@
 //! The page as the commands have it: its links, its history, and what it tells of a load.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::engine::commands::hooks::Loan;
 use crate::engine::commands::input::Act;
 use crate::engine::commands::picture::Area;
 use crate::engine::commands::script::{Answer, Script};
+use crate::engine::commands::upload::Chosen;
 use crate::engine::commands::{self, Page, Why};
 use crate::engine::links::{VISIBLE_LINKS, capped};
 use crate::engine::{CommandReport, Progress};
@@ -66,7 +68,7 @@ impl Page for ChromiumVisit {
     const LENDS: bool = true;
 
     fn hook_host(&self) -> Arc<HookHost> {
-        self.browser.hooks.clone()
+        self.browser.shared.hooks.clone()
     }
 
     async fn lend(&self) -> std::io::Result<Option<Loan>> {
@@ -164,11 +166,28 @@ impl Page for ChromiumVisit {
         self.until("the URL", deadline, |s| fits(&s.url)).await
     }
 
+    fn committed_at(&self) -> Option<Instant> {
+        self.state.borrow().committed_at
+    }
+
     async fn reach_load(&mut self, policy: LoadPolicy, deadline: Instant) -> Result<(), NotLoaded> {
         if policy == LoadPolicy::NetworkIdle && self.traffic.is_none() {
             self.page("Page.setLifecycleEventsEnabled", json!({"enabled": true}), deadline).await?;
         }
         self.wait_loaded(policy, deadline, |_| true).await
+    }
+
+    fn run_dir(&self) -> &Path {
+        self.browser.shared.run_dir.path()
+    }
+
+    async fn choose_files(
+        &mut self,
+        element: &str,
+        files: Chosen,
+        deadline: Instant,
+    ) -> Result<(), Why<NotLoaded>> {
+        Self::choose_files(self, element, files, deadline).await
     }
 
     async fn cookies(&mut self, deadline: Instant) -> Result<Vec<Cookie>, Why<NotLoaded>> {

@@ -18,6 +18,7 @@ mod print;
 mod recorder;
 mod setups;
 mod stop;
+mod upload;
 mod warden;
 
 use std::sync::Arc;
@@ -45,7 +46,7 @@ use super::scripts::{self, ScriptTracker};
 use super::stealth::{self, StealthHook, StealthRecorder};
 use super::workers::{self, WorkerRecorder};
 use crate::attempt::fault;
-use crate::engine::commands;
+use crate::engine::commands::{self, upload::Chosen};
 use crate::engine::extension::Attendance;
 use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
 use crate::uplink::AttemptUplink;
@@ -96,6 +97,8 @@ pub(super) struct ChromiumVisit {
     focused: bool,
     /// The page did not answer: it is closed before its context.
     stuck: bool,
+    /// What the page was given to upload.
+    uploads: Vec<Chosen>,
     ending: Option<Ending>,
     /// Ends with the visit.
     _warden: Option<JoinHandle>,
@@ -278,6 +281,7 @@ impl ChromiumVisit {
             loaded: false,
             focused: false,
             stuck: false,
+            uploads: Vec::new(),
             ending: None,
             _warden: None,
         }

@@ -97,7 +97,7 @@ impl ChromiumVisit {
         self.progress.detail("waiting for the document");
         self.until("the document", deadline, &committed).await?;
         match policy {
-            LoadPolicy::Commit => return Ok(()),
+            LoadPolicy::Commit | LoadPolicy::Time => return Ok(()),
             LoadPolicy::DomContentLoaded => {
                 self.progress.detail("waiting for DOMContentLoaded");
                 return self.until("DOMContentLoaded", deadline, |s| s.dom_content || s.load).await;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::engine::chromium::cdp::{
     Connection, Event, Item, RawCommand, SessionInfo, Subscription, TargetId,
@@ -21,6 +22,7 @@ pub(super) struct PageState {
     /// Loaders of its newest documents, oldest first.
     commits: VecDeque<String>,
     documents: u64,
+    pub committed_at: Option<Instant>,
     pub url: String,
     pub dom_content: bool,
     pub load: bool,
@@ -44,6 +46,7 @@ impl PageState {
 
     fn commit(&mut self, frame: Frame, restored: bool) {
         self.documents += 1;
+        self.committed_at = Some(Instant::now());
         self.commits.push_back(frame.loader_id);
         if self.commits.len() > COMMITS {
             self.commits.pop_front();

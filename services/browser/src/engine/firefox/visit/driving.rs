@@ -1,5 +1,6 @@
 //! The page as the commands have it: its links, its history, and what it tells of a load.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::engine::commands::hooks::Loan;
 use crate::engine::commands::input::Act;
 use crate::engine::commands::picture::Area;
 use crate::engine::commands::script::{Answer, Refusal, Script};
+use crate::engine::commands::upload::Chosen;
 use crate::engine::commands::{self, Page, Why};
 use crate::engine::firefox::net_error;
 use crate::engine::links::{VISIBLE_LINKS, capped};
@@ -44,7 +46,7 @@ impl Page for FirefoxVisit {
     const LENDS: bool = false;
 
     fn hook_host(&self) -> Arc<HookHost> {
-        self.browser.hooks.clone()
+        self.browser.shared.hooks.clone()
     }
 
     async fn lend(&self) -> std::io::Result<Option<Loan>> {
@@ -135,11 +137,28 @@ impl Page for FirefoxVisit {
         self.until("the URL", deadline, |s| fits(&s.url)).await
     }
 
+    fn committed_at(&self) -> Option<Instant> {
+        self.state.borrow().committed_at
+    }
+
     async fn reach_load(&mut self, policy: LoadPolicy, deadline: Instant) -> Result<(), NotLoaded> {
         if policy == LoadPolicy::NetworkIdle {
             self.count_requests(deadline).await?;
         }
         self.wait_loaded(policy, deadline).await
+    }
+
+    fn run_dir(&self) -> &Path {
+        self.browser.shared.run_dir.path()
+    }
+
+    async fn choose_files(
+        &mut self,
+        element: &str,
+        files: Chosen,
+        deadline: Instant,
+    ) -> Result<(), Why<NotLoaded>> {
+        Self::choose_files(self, element, files, deadline).await
     }
 
     async fn cookies(&mut self, deadline: Instant) -> Result<Vec<Cookie>, Why<NotLoaded>> {

@@ -10,6 +10,7 @@ mod page;
 mod picture;
 mod print;
 mod stop;
+mod upload;
 mod warden;
 
 use std::sync::{Arc, OnceLock};
@@ -33,7 +34,7 @@ use super::engine::Running;
 use super::kept;
 use super::launch::CALL;
 use crate::attempt::fault;
-use crate::engine::commands;
+use crate::engine::commands::{self, upload::Chosen};
 use crate::engine::extension::Attendance;
 use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
 use crate::uplink::AttemptUplink;
@@ -72,6 +73,8 @@ pub(super) struct FirefoxVisit {
     has_headers: bool,
     /// The page did not answer.
     stuck: bool,
+    /// What the page was given to upload.
+    uploads: Vec<Chosen>,
     ending: Option<Ending>,
     /// Ends with the visit.
     _warden: AbortOnDropHandle<()>,
@@ -157,6 +160,7 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         counting: None,
         has_headers: false,
         stuck: false,
+        uploads: Vec::new(),
         ending: None,
         _warden: warden,
     };

@@ -121,7 +121,7 @@ impl FirefoxVisit {
         deadline: Instant,
     ) -> Result<(), NotLoaded> {
         let (what, event): (_, fn(&PageState) -> bool) = match policy {
-            LoadPolicy::Commit => return Ok(()),
+            LoadPolicy::Commit | LoadPolicy::Time => return Ok(()),
             LoadPolicy::DomContentLoaded => ("DOMContentLoaded", |s| s.dom_content || s.load),
             LoadPolicy::Unspecified | LoadPolicy::Load | LoadPolicy::NetworkIdle => ("load", |s| s.load),
         };

@@ -33,6 +33,7 @@ pub(super) struct PageState {
     /// Downloads so far.
     pub downloaded: u64,
     documents: u64,
+    pub committed_at: Option<Instant>,
     /// Documents and error pages so far.
     pub pages: u64,
     /// Which error page it shows instead of a document, as `dnsNotFound`.
@@ -87,6 +88,7 @@ impl PageState {
         match self.error_page.as_deref() {
             None => {
                 self.documents += 1;
+                self.committed_at = Some(Instant::now());
                 self.reached(event);
             }
             Some("tabcrashed") => self.lose("the page's process crashed"),
