@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
+use super::counts::{Counter, Counts};
 use super::handle::{Process, WeakProcess};
 use super::journal::{self, Journal};
 use super::output::{OutputReader, earlier};
 use super::record::{Change, End, EndReason, ProcessKind, ProcessRecord, ProcessStatus};
 use super::redact::Redactor;
 use super::scope::Scope;
-use super::{ID_VARIABLE, MARK_VARIABLE, Machine, PARENT_VARIABLE, Spawn, SpawnError, tree};
+use super::{ID_VARIABLE, MARK_VARIABLE, Machine, MachineStats, PARENT_VARIABLE, Spawn, SpawnError, tree};
 use crate::clock::wall_us;
 use crate::lock::FileLock;
 
@@ -83,6 +84,7 @@ struct Book {
     /// By id, and so by time of creation.
     records: BTreeMap<String, Arc<ProcessRecord>>,
     journal: Journal,
+    counter: Counter,
     /// Those that we have a handle on.
     live: HashMap<String, WeakProcess>,
     /// Bytes of the outputs of exited ones.
@@ -129,6 +131,7 @@ impl ProcessStore {
         }
         let journal = Journal::create(&directory, found.records.values()).map_err(failed)?;
         let mut book = Book {
+            counter: Counter::new(wall_us(), found.records.keys()),
             records: found.records.into_iter().map(|(id, record)| (id, Arc::new(record))).collect(),
             journal,
             live: HashMap::new(),
@@ -158,6 +161,16 @@ impl ProcessStore {
     /// This machine.
     pub fn machine(&self) -> &Machine {
         &self.0.machine
+    }
+
+    /// What this machine has left now, with the disk that the records are on.
+    pub fn machine_stats(&self) -> MachineStats {
+        MachineStats::observe(&self.0.outputs)
+    }
+
+    /// How many processes were started and how they ended, since this was opened.
+    pub fn counts(&self) -> Counts {
+        self.book().counter.counts.clone()
     }
 
     /// The record of this process itself.
@@ -351,6 +364,7 @@ impl Book {
         {
             tracing::error!(%error, "the journal of processes cannot be written; it is tried again with each process that ends");
         }
+        self.counter.count(self.records.get(&record.id).map(|record| &**record), &record);
         let record = Arc::new(record);
         self.records.insert(record.id.clone(), record.clone());
         record
