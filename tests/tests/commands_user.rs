@@ -111,7 +111,11 @@ async fn files(kind: BrowserKind) {
         {"wait_for": {"load": "LOAD_POLICY_LOAD"}},
     ]);
     let result = rig.visit("u2", commands).await;
-    let ended: Vec<&str> = result.commands.iter().map(|c| c.error.as_str()).collect();
+    let mut ended: Vec<&str> = result.commands.iter().map(|c| c.error.as_str()).collect();
+    if kind == BrowserKind::Firefox {
+        // Its input.setFiles knows the page's own elements only.
+        assert_eq!(std::mem::take(&mut ended[10]), "unsupported", "{result:#?}");
+    }
     let refused = ["not_a_file_input", "not_multiple", "blob_not_fetched", "not_enabled"];
     assert_eq!(ended[..4], [""; 4], "{kind:?}: {result:#?}");
     assert_eq!(ended[4..8], refused, "{kind:?}: {result:#?}");
@@ -124,7 +128,9 @@ async fn files(kind: BrowserKind) {
     assert_eq!(value(3), json!(["input", "change"]), "{kind:?}");
     assert_eq!(value(8), json!([text]), "{kind:?}");
     assert_eq!(value(9), json!([]), "{kind:?}: emptied");
-    assert_eq!(value(10), json!([text]), "{kind:?}: in a frame");
+    if kind == BrowserKind::Chromium {
+        assert_eq!(value(10), json!([text]), "in a frame");
+    }
 
     let hits = rig.hits("u2", "/r/echo");
     let [hit] = hits.as_slice() else { panic!("{kind:?}: {hits:#?}") };
@@ -193,26 +199,35 @@ async fn firefox_looks_at_a_page() {
     looks(BrowserKind::Firefox).await;
 }
 
+/// Asks for what a user is asked about; each answer is noted when it comes.
+const ASK: &str = "() => {
+  const denied = (error) => (error.code === 1 || error.name === 'NotAllowedError' ? 'denied' : error.name ?? error.code);
+  window.answers = {};
+  navigator.geolocation.getCurrentPosition(() => answers.geolocation = 'granted', (e) => answers.geolocation = denied(e));
+  Notification.requestPermission().then((answer) => answers.notification = answer);
+  navigator.mediaDevices.getUserMedia({ video: true }).then(() => answers.camera = 'granted', (e) => answers.camera = denied(e));
+  return isSecureContext;
+}";
+
 async fn permissions(kind: BrowserKind) {
     let mut rig = Rig::start(kind).await;
-    // The fixture site's hosts are trustworthy, so that these are questions for a user and not refusals.
-    let ask = "async () => {
-      const denied = (error) => (error.code === 1 || error.name === 'NotAllowedError' ? 'denied' : error.name ?? error.code);
-      const geolocation = new Promise((resolve) => {
-        navigator.geolocation.getCurrentPosition(() => resolve('granted'), (error) => resolve(denied(error)));
-      });
-      const notification = Notification.requestPermission();
-      const camera = navigator.mediaDevices.getUserMedia({ video: true }).then(() => 'granted', denied);
-      return [isSecureContext, await geolocation, await notification, await camera];
-    }";
-    let ask = json!({"timeout": "10s", "evaluate": {"world": "EVALUATION_WORLD_MAIN", "expression": ask}});
-    let result = rig.visit("q1", json!([ask, {"click": {"target": at("#plain")}}])).await;
+    let main =
+        |expression: &str| json!({"evaluate": {"world": "EVALUATION_WORLD_MAIN", "expression": expression}});
+    let commands = json!([main(ASK), {"click": {"target": at("#plain")}}, {"sleep": {"duration": "1s"}}, main("answers")]);
+    let result = rig.visit("q1", commands).await;
     rig.assert_ok(&result);
-    let said: Value = serde_json::from_str(&result.commands[1].value_json).unwrap();
-    assert_eq!(said[0], true, "{kind:?}: otherwise nobody is asked");
-    assert_eq!((&said[1], &said[2]), (&json!("denied"), &json!("denied")), "{kind:?}: {said}");
-    // A machine without a camera has nothing to ask about.
-    assert!(said[3] == "denied" || said[3] == "NotFoundError", "{kind:?}: {said}");
+    let value =
+        |command: usize| -> Value { serde_json::from_str(&result.commands[command].value_json).unwrap() };
+    // The fixture site's hosts are trustworthy, so that these are questions for a user and not refusals.
+    assert_eq!(value(1), true, "{kind:?}: otherwise nobody is asked");
+    let answers = value(4);
+    assert!(answers.as_object().unwrap().values().all(|answer| answer != "granted"), "{kind:?}: {answers}");
+    if kind == BrowserKind::Chromium {
+        assert_eq!((&answers["geolocation"], &answers["notification"]), (&json!("denied"), &json!("denied")));
+    }
+    // The next page is not in the shadow of the questions.
+    let next = rig.visit("q2", json!([{"click": {"target": at("#plain")}}])).await;
+    rig.assert_ok(&next);
     rig.stop().await;
 }
 
@@ -222,8 +237,8 @@ async fn chromium_denies_permissions() {
     permissions(BrowserKind::Chromium).await;
 }
 
-/// M25
+/// M25: they are left unanswered, as by a user who looks past them, and hang nothing.
 #[tokio::test]
-async fn firefox_denies_permissions() {
+async fn firefox_grants_no_permissions() {
     permissions(BrowserKind::Firefox).await;
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use sonde_proto::browser::v1::process_service_client::ProcessServiceClient;
 use sonde_proto::browser::v1::{
-    GetMachineRequest, GetProcessRequest, ListProcessesRequest, Process as Told, ProcessEndReason,
-    ProcessFilter, ProcessStatus, ProcessType, TailOutputRequest, TerminateProcessRequest,
+    GetMachineRequest, GetProcessCountsRequest, GetProcessRequest, ListProcessesRequest, Process as Told,
+    ProcessEndReason, ProcessFilter, ProcessStatus, ProcessType, TailOutputRequest, TerminateProcessRequest,
     WatchProcessTreeRequest, WatchProcessTreeResponse, process_filter::Relation,
     watch_process_tree_response::Event,
 };
@@ -23,8 +23,6 @@ use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 const SOON: Duration = Duration::from_secs(60);
-/// R14: from a kill until nothing is left.
-const GONE: Duration = Duration::from_secs(5);
 
 type Client = ProcessServiceClient<Channel>;
 
@@ -79,7 +77,7 @@ fn page(_: &str) -> Answer {
     Answer::html("<!doctype html><title>plain</title><p>nothing")
 }
 
-/// A01, A12, A13, A14, A19: browser and driver are records with identity, belongings and usage, found by every filter; a
+/// A01, A12, A13, A14, A19, A20, A49: browser and driver are records with identity, belongings and usage, found by every filter; a
 /// kill is told to watchers with its reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_are_listed_measured_and_watched() {
@@ -139,8 +137,15 @@ async fn processes_are_listed_measured_and_watched() {
         "{usage:?}"
     );
     assert!(whole.env.contains_key("PATH") && usage.cpu_ms > 0);
-    let machine = client.get_machine(GetMachineRequest {}).await.unwrap().into_inner().machine.unwrap();
-    assert_eq!(chromium.machine_id, machine.guid);
+    let told = client.get_machine(GetMachineRequest {}).await.unwrap().into_inner();
+    assert_eq!(chromium.machine_id, told.machine.unwrap().guid);
+    let stats = told.stats.unwrap();
+    assert!(stats.memory_available_bytes > 0 && stats.disk_free_bytes <= stats.disk_total_bytes, "{stats:?}");
+    assert!(stats.uptime.unwrap().seconds > 0 && stats.disk_total_bytes > 0, "{stats:?}");
+    let network = told.network.unwrap();
+    let again = client.get_machine(GetMachineRequest {}).await.unwrap().into_inner();
+    assert!(again.stats.unwrap().observed_at.unwrap().nanos != stats.observed_at.unwrap().nanos);
+    assert_eq!(again.network.unwrap(), network, "looked at once an hour");
 
     let watching = client.watch_process_tree(WatchProcessTreeRequest::default()).await.unwrap();
     let mut changes = watching.into_inner();
@@ -158,6 +163,16 @@ async fn processes_are_listed_measured_and_watched() {
     };
     assert_eq!((ended.end_reason(), ended.signal, ended.exit_code), (ProcessEndReason::Signalled, 9, None));
     assert!(ended.peak_rss_bytes > 10 << 20 && ended.total_cpu_ms > 0);
+    let counted = client.get_process_counts(GetProcessCountsRequest {}).await.unwrap().into_inner();
+    assert!(counted.since.is_some());
+    let of_type = |wanted| counted.counts.iter().find(|counts| counts.r#type() == wanted).unwrap();
+    let (browsers, drivers) = (of_type(ProcessType::Browser), of_type(ProcessType::Driver));
+    // Whether a new Chromium was started meanwhile is the slot's to decide.
+    assert_eq!((browsers.started, browsers.ended, browsers.failed), (browsers.running + 1, 1, 1));
+    assert!(browsers.running >= 1 && browsers.killed == 0, "its killer was not the service: {browsers:?}");
+    assert_eq!((drivers.started, drivers.running, drivers.ended), (1, 1, 0));
+    assert_eq!(browsers.durations.iter().map(|d| d.count).sum::<u64>(), 1);
+    assert!(browsers.durations.last().unwrap().up_to.is_none() && browsers.total.is_some());
     rig.stop(slots).await;
 }
 

@@ -27,8 +27,8 @@ use sonde_proto::browser::v1::browser_service_server::BrowserServiceServer;
 use sonde_proto::browser::v1::process_service_server::ProcessServiceServer;
 use sonde_proto::visit::v1::{BrowserKind, BrowserSpec};
 use sonde_runtime::process::{
-    Limits, ProcessKind, ProcessRecord, ProcessStatus, ProcessStore, Redactor, StoreError, StoreOptions,
-    terminate_all,
+    Limits, Network, ProcessKind, ProcessRecord, ProcessStatus, ProcessStore, Redactor, StoreError,
+    StoreOptions, terminate_all,
 };
 use sonde_runtime::serve::limits::MESSAGE_BYTES;
 use tokio::sync::Semaphore;
@@ -217,7 +217,9 @@ impl Browsers {
             .max_encoding_message_size(MESSAGE_BYTES);
         let routes = Routes::new(server);
         let Some(store) = self.processes.clone() else { return routes };
-        routes.add_service(ProcessServiceServer::new(processes::Processes { store, stop: self.stop.clone() }))
+        let network = Network::default();
+        let processes = processes::Processes { store, network, stop: self.stop.clone() };
+        routes.add_service(ProcessServiceServer::new(processes))
     }
 
     /// Lets running attempts end until the deadline, then ends them; closes all browsers.

@@ -272,6 +272,61 @@ async fn what_a_killed_service_left_is_ended_at_the_next_start() {
     assert_eq!(again, process::Repaired::default(), "there is nothing left to repair");
 }
 
+/// A16: what was beyond its time when its service died has 30 s to end in order, whatever the grace of others is.
+#[tokio::test]
+async fn what_was_timed_out_has_its_own_grace() {
+    let dir = TempDir::new().unwrap();
+    let script = "trap 'sleep 0.5; echo done > done; exit' TERM; echo $$ > pid; while :; do sleep 0.05; done";
+    let late = process::spawn(sh(script).cwd(dir.path())).await.unwrap();
+    pid_in(&dir.path().join("pid")).await;
+    let store = open(dir.path());
+    let mut left = ProcessRecord {
+        id: "late".to_owned(),
+        timeout_ms: Some(1000),
+        mark: "of nobody".to_owned(),
+        pid: None,
+        start_ticks: None,
+        status: ProcessStatus::Queued,
+        ..ProcessRecord::clone(&store.get(store.own_id()).unwrap())
+    };
+    drop(store);
+    left.apply(Change::Started { pid: late.pid(), start_ticks: late.info().start_ticks }, 1).unwrap();
+    let text = serde_json::to_string(&left).unwrap() + "\n";
+    std::fs::write(dir.path().join("test/journal.jsonl"), text).unwrap();
+    let store = open(dir.path());
+    let repaired = timeout(DEADLINE, store.repair(Duration::ZERO)).await.unwrap();
+    assert_eq!((repaired.ended, repaired.lost), (1, 0), "{repaired:?}");
+    assert!(dir.path().join("done").exists(), "it was not killed at once");
+    let record = store.get("late").unwrap();
+    assert_eq!(record.end_reason, Some(EndReason::Timeout));
+    assert!(record.end_detail.contains("1000 ms"), "{}", record.end_detail);
+    assert!(store.counts().kinds.values().all(|counts| counts.ended == 0), "it was not started here");
+    gone(&late).await;
+}
+
+/// A49: starts, ends and failures of real processes are counted, and those that run.
+#[tokio::test]
+async fn processes_are_counted_as_they_come_and_go() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let hook = |script: &str| sh(script).kind(ProcessKind::Hook);
+    for script in ["exit 0", "exit 3"] {
+        gone(&start(store.scope(), hook(script)).await).await;
+    }
+    let missing = Spawn::new("none", "/nowhere/at/all").kind(ProcessKind::Hook);
+    assert!(store.scope().run(process::spawn(missing)).await.is_err());
+    let deaf = start(store.scope(), hook("trap '' TERM; echo up; while :; do sleep 0.05; done")).await;
+    timeout(DEADLINE, deaf.stdout_shows(|text| text.contains("up").then_some(()))).await.unwrap();
+    let hooks = || store.counts().kinds[&ProcessKind::Hook].clone();
+    assert_eq!((hooks().started, hooks().running, hooks().ended, hooks().failed), (3, 1, 2, 2));
+    assert!(deaf.terminate(Duration::from_millis(50)).await.forced);
+    let after = hooks();
+    assert_eq!((after.started, after.running, after.ended, after.failed, after.killed), (3, 0, 3, 2, 1));
+    assert_eq!(after.durations.iter().sum::<u64>(), 3);
+    assert!(after.total > Duration::from_millis(50));
+    assert_eq!(store.counts().kinds[&ProcessKind::Service].running, 1, "this very process");
+}
+
 /// A10, A22: pids that name other processes by now, and those of another boot, are never touched.
 #[tokio::test]
 async fn a_recycled_pid_is_never_touched() {

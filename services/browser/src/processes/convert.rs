@@ -7,7 +7,8 @@ use sonde_proto::browser::v1::{
     self as wire, ProcessEndReason, ProcessFilter, ProcessStatus as WireStatus, ProcessType, process_filter,
 };
 use sonde_runtime::process::{
-    EndReason, Filter, Machine, ProcessKind, ProcessRecord, ProcessStatus, Relation, Usage,
+    Counts, EndReason, Filter, Machine, MachineStats, NetworkInterface, ProcessCounts, ProcessKind,
+    ProcessRecord, ProcessStatus, Relation, Usage,
 };
 
 use crate::attempt::timestamp;
@@ -109,7 +110,56 @@ pub(super) fn machine(machine: &Machine) -> wire::Machine {
         os_kernel: machine.os_kernel,
         cpus: machine.cpus,
         memory_bytes: machine.memory_bytes,
+        hardware_uuid: machine.hardware_uuid,
     }
+}
+
+fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(duration).ok()
+}
+
+pub(super) fn stats(stats: MachineStats) -> wire::MachineStats {
+    let [load_1m, load_5m, load_15m] = stats.load;
+    wire::MachineStats {
+        observed_at: Some(timestamp(stats.observed_at_us)),
+        load_1m,
+        load_5m,
+        load_15m,
+        uptime: duration(stats.uptime),
+        memory_available_bytes: stats.memory_available_bytes,
+        swap_total_bytes: stats.swap_total_bytes,
+        swap_free_bytes: stats.swap_free_bytes,
+        disk_total_bytes: stats.disk_total_bytes,
+        disk_free_bytes: stats.disk_free_bytes,
+    }
+}
+
+pub(super) fn network(seen: NetworkInterface) -> wire::NetworkInterface {
+    wire::NetworkInterface {
+        name: seen.name,
+        mac_address: seen.mac_address,
+        local_ip: seen.local_ip,
+        dns_server: seen.dns_server,
+        observed_at: Some(timestamp(seen.observed_at_us)),
+    }
+}
+
+pub(super) fn counts(counts: Counts) -> wire::GetProcessCountsResponse {
+    let each = counts.kinds.into_iter().map(|(of, counts)| {
+        let bounds = ProcessCounts::BOUNDS.map(duration).into_iter().chain([None]);
+        let durations = bounds.zip(counts.durations);
+        wire::ProcessCounts {
+            r#type: kind(of).into(),
+            started: counts.started,
+            running: counts.running,
+            ended: counts.ended,
+            failed: counts.failed,
+            killed: counts.killed,
+            durations: durations.map(|(up_to, count)| wire::DurationCount { up_to, count }).collect(),
+            total: duration(counts.total),
+        }
+    });
+    wire::GetProcessCountsResponse { since: Some(timestamp(counts.since_us)), counts: each.collect() }
 }
 
 /// Of a filter that was checked.

@@ -12,12 +12,13 @@ use futures_util::stream::BoxStream;
 use sonde_proto::CheckRequest;
 use sonde_proto::browser::v1::process_service_server::ProcessService;
 use sonde_proto::browser::v1::{
-    self as wire, GetMachineRequest, GetMachineResponse, GetProcessRequest, GetProcessResponse,
-    ListProcessesRequest, ListProcessesResponse, TailOutputRequest, TailOutputResponse,
-    TerminateProcessRequest, TerminateProcessResponse, WatchProcessTreeRequest, WatchProcessTreeResponse,
+    self as wire, GetMachineRequest, GetMachineResponse, GetProcessCountsRequest, GetProcessCountsResponse,
+    GetProcessRequest, GetProcessResponse, ListProcessesRequest, ListProcessesResponse, TailOutputRequest,
+    TailOutputResponse, TerminateProcessRequest, TerminateProcessResponse, WatchProcessTreeRequest,
+    WatchProcessTreeResponse,
 };
 use sonde_runtime::process::{
-    self, EndReason, Forest, ProcessRecord, ProcessStatus, ProcessStore, UnknownProcess,
+    self, EndReason, Forest, Network, ProcessRecord, ProcessStatus, ProcessStore, UnknownProcess,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -30,6 +31,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The service over the records of one store.
 pub(crate) struct Processes {
     pub store: ProcessStore,
+    pub network: Network,
     /// Ends every stream.
     pub stop: CancellationToken,
 }
@@ -173,6 +175,15 @@ impl ProcessService for Processes {
         _: Request<GetMachineRequest>,
     ) -> Result<Response<GetMachineResponse>, Status> {
         let machine = Some(convert::machine(self.store.machine()));
-        Ok(Response::new(GetMachineResponse { machine }))
+        let stats = Some(convert::stats(self.store.machine_stats()));
+        let network = Some(convert::network(self.network.current()));
+        Ok(Response::new(GetMachineResponse { machine, stats, network }))
+    }
+
+    async fn get_process_counts(
+        &self,
+        _: Request<GetProcessCountsRequest>,
+    ) -> Result<Response<GetProcessCountsResponse>, Status> {
+        Ok(Response::new(convert::counts(self.store.counts())))
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::stats::meminfo;
 use crate::clock::wall_us;
 
 const FILE: &str = "machine.json";
@@ -40,6 +41,8 @@ pub struct Machine {
     pub os_kernel: String,
     pub cpus: u32,
     pub memory_bytes: u64,
+    /// UUID of the hardware as the firmware tells; "" where it does not, or only to root.
+    pub hardware_uuid: String,
     /// Microseconds since the epoch.
     pub created_at_us: i64,
 }
@@ -78,6 +81,7 @@ impl Machine {
             value.unwrap_or_default().trim_matches('"').to_owned()
         };
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let flags = cpuinfo.lines().find(|l| l.starts_with("flags")).unwrap_or_default();
         Self {
             guid: String::new(),
@@ -95,7 +99,8 @@ impl Machine {
             os_kernel: line("/proc/sys/kernel/osrelease"),
             cpus: std::thread::available_parallelism()
                 .map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-            memory_bytes: memory(),
+            memory_bytes: meminfo(&memory, "MemTotal"),
+            hardware_uuid: dmi("product_uuid").to_ascii_lowercase(),
             created_at_us: 0,
         }
     }
@@ -105,13 +110,6 @@ impl Machine {
 fn line(path: &str) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().next().unwrap_or_default().trim().to_owned()
-}
-
-fn memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|t| t.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or_default() << 10
 }
 
 fn in_container() -> bool {
@@ -171,6 +169,8 @@ mod tests {
         assert_eq!(first, again);
         assert_ne!(Machine::identify(other.path()).unwrap().guid, first.guid, "two machines differ");
         assert!(!first.boot_id.is_empty() && first.pid_namespace > 0 && first.memory_bytes > 0);
+        let told = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
+        assert_eq!(first.hardware_uuid, told.trim().to_ascii_lowercase());
         assert_eq!(Machine::kept(one.path()).unwrap().unwrap().guid, first.guid);
         std::fs::write(one.path().join(FILE), "{").unwrap();
         assert!(Machine::identify(one.path()).unwrap_err().to_string().contains("remove it"));

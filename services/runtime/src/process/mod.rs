@@ -10,16 +10,20 @@
 //! Within a [`Scope`] each child has a [`ProcessRecord`] in a [`ProcessStore`]: what was started, on whose behalf, what it
 //! wrote, and why it ended. The store outlives us: its next owner repairs it ([`ProcessStore::repair`]).
 
+mod counts;
 mod handle;
 mod journal;
 mod machine;
+mod network;
 mod output;
+mod own;
 mod query;
 mod record;
 mod redact;
 mod repair;
 mod scope;
 mod spawner;
+mod stats;
 mod store;
 mod tail;
 mod tree;
@@ -34,15 +38,18 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
 
+pub use counts::{Counts, ProcessCounts};
 pub use handle::{Exit, Process, ProcessInfo, Terminated};
 pub use journal::{Found, read as read_journal};
 pub use machine::Machine;
+pub use network::{Network, NetworkInterface};
 pub use output::{OutputReader, Piece};
 pub use query::{Filter, Forest, Relation, UnknownProcess};
 pub use record::{Change, End, EndReason, LifecycleError, Peak, ProcessKind, ProcessRecord, ProcessStatus};
 pub use redact::{REDACTED, Redactor};
 pub use repair::{Repaired, end_recorded, is_running, terminate_all};
 pub use scope::{Scope, WholeProgram, within};
+pub use stats::MachineStats;
 pub use store::{Limits, ProcessStore, StoreError, StoreOptions};
 pub use tail::Lines;
 pub use tree::watched;

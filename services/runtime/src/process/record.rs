@@ -260,6 +260,15 @@ impl ProcessRecord {
         Ok(())
     }
 
+    /// Whether it runs longer than it was given. `now_us` is the wall time.
+    pub fn timed_out(&self, now_us: i64) -> bool {
+        let times = self.started_at_us.zip(self.timeout_ms);
+        let over = |(started, ms): (i64, u64)| {
+            now_us.saturating_sub(started) >= i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1000)
+        };
+        self.status == ProcessStatus::Running && times.is_some_and(over)
+    }
+
     /// Which of two records of one process tells more: the one that saw the end, else the later one. A service and its
     /// supervisor each keep one of the service.
     pub fn better(self, other: Self) -> Self {
@@ -345,6 +354,19 @@ mod tests {
         record.apply(Change::Ended(End::lost("gone")), 2).unwrap();
         assert_eq!((record.exit_code, record.signal), (None, None));
         assert_eq!(record.end_reason, Some(EndReason::Lost));
+    }
+
+    /// A16
+    #[test]
+    fn only_what_runs_can_be_over_its_time() {
+        let mut record = ProcessRecord { timeout_ms: Some(2), ..queued() };
+        assert!(!record.timed_out(i64::MAX));
+        record.apply(STARTED, 1000).unwrap();
+        assert_eq!([2999, 3000].map(|now| record.timed_out(now)), [false, true]);
+        assert!(!ProcessRecord { timeout_ms: None, ..record.clone() }.timed_out(i64::MAX));
+        assert!(!ProcessRecord { timeout_ms: Some(u64::MAX), ..record.clone() }.timed_out(5000));
+        record.apply(exited(0), 9000).unwrap();
+        assert!(!record.timed_out(i64::MAX));
     }
 
     /// A07, A08

@@ -11,6 +11,10 @@ use super::machine::Machine;
 use super::record::{Change, End, EndReason, ProcessRecord, ProcessStatus};
 use super::store::ProcessStore;
 use super::tree::{self, Member};
+use crate::clock::wall_us;
+
+/// A process whose time was over is given this long from SIGTERM on: its own end was under way.
+const TIMED_OUT: Duration = Duration::from_secs(30);
 
 /// What a repair found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +36,8 @@ pub async fn terminate_all(processes: impl IntoIterator<Item = (Process, Duratio
 }
 
 impl ProcessStore {
-    /// Ends what is left of processes that an earlier owner of this store started, side by side: SIGTERM, `grace`, SIGKILL.
+    /// Ends what is left of processes that an earlier owner of this store started, side by side: SIGTERM, `grace`, SIGKILL;
+    /// those whose time is over have 30 s of grace, or `grace` where that is longer, and their reason is the timeout.
     /// Records of what nobody saw end become LOST. Call it before anything is started.
     ///
     /// A process is touched only when its pid, start time, boot and PID namespace are the recorded ones, or when it carries
@@ -68,6 +73,8 @@ impl ProcessStore {
             repaired.lost = 1;
             return repaired;
         }
+        let timed_out = record.timed_out(wall_us());
+        let grace = if timed_out { grace.max(TIMED_OUT) } else { grace };
         let (found, survivors) = end_rest(&record, grace).await;
         let led =
             found.iter().any(|m| Some(m.pid) == record.pid && Some(m.start_ticks) == record.start_ticks);
@@ -76,7 +83,12 @@ impl ProcessStore {
             (ProcessStatus::Running, true) => {
                 repaired.ended = 1;
                 let detail = "it was left over by a service that was killed, and ended at the next start";
-                End::without_status(EndReason::Terminated, detail)
+                match (timed_out, record.timeout_ms) {
+                    (true, Some(ms)) => {
+                        End::without_status(EndReason::Timeout, format!("longer than its {ms} ms; {detail}"))
+                    }
+                    _ => End::without_status(EndReason::Terminated, detail),
+                }
             }
             _ => {
                 repaired.lost = 1;

@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
+use super::counts::{Counter, Counts};
 use super::handle::{Process, WeakProcess};
 use super::journal::{self, Journal};
 use super::output::{OutputReader, earlier};
+use super::own::own_record;
 use super::record::{Change, End, EndReason, ProcessKind, ProcessRecord, ProcessStatus};
 use super::redact::Redactor;
 use super::scope::Scope;
-use super::{ID_VARIABLE, MARK_VARIABLE, Machine, PARENT_VARIABLE, Spawn, SpawnError, tree};
+use super::{Machine, MachineStats, Spawn, SpawnError};
 use crate::clock::wall_us;
 use crate::lock::FileLock;
 
@@ -85,6 +87,7 @@ struct Book {
     /// By id, and so by time of creation.
     records: BTreeMap<String, Arc<ProcessRecord>>,
     journal: Journal,
+    counter: Counter,
     /// Those that we have a handle on.
     live: HashMap<String, WeakProcess>,
     /// Bytes of the outputs of exited ones.
@@ -131,6 +134,7 @@ impl ProcessStore {
         }
         let journal = Journal::create(&directory, found.records.values()).map_err(failed)?;
         let mut book = Book {
+            counter: Counter::new(wall_us(), found.records.keys()),
             records: found.records.into_iter().map(|(id, record)| (id, Arc::new(record))).collect(),
             journal,
             live: HashMap::new(),
@@ -161,6 +165,16 @@ impl ProcessStore {
     /// This machine.
     pub fn machine(&self) -> &Machine {
         &self.0.machine
+    }
+
+    /// What this machine has left now, with the disk that the records are on.
+    pub fn machine_stats(&self) -> MachineStats {
+        MachineStats::observe(&self.0.outputs)
+    }
+
+    /// How many processes were started and how they ended, since this was opened.
+    pub fn counts(&self) -> Counts {
+        self.book().counter.counts.clone()
     }
 
     /// The record of this process itself.
@@ -315,37 +329,6 @@ pub(super) fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
-fn own_record(
-    machine: &Machine,
-    kind: ProcessKind,
-    label: &str,
-    redactor: &Redactor,
-) -> io::Result<ProcessRecord> {
-    let told = |name| std::env::var(name).ok().filter(|id| uuid::Uuid::parse_str(id).is_ok());
-    let pid = std::process::id();
-    let now = wall_us();
-    let mark = std::env::var(MARK_VARIABLE).unwrap_or_default();
-    let mut record = ProcessRecord {
-        id: told(ID_VARIABLE).unwrap_or_else(new_id),
-        machine_id: machine.guid.clone(),
-        parent_id: told(PARENT_VARIABLE),
-        kind,
-        label: label.to_owned(),
-        pwd: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
-        cmd: redactor.arguments(std::env::args_os().map(|a| a.to_string_lossy().into_owned())),
-        env: redactor.environment(std::env::vars_os()),
-        boot_id: machine.boot_id.clone(),
-        pid_namespace: machine.pid_namespace,
-        mark: mark.rsplit('/').next().unwrap_or_default().to_owned(),
-        created_at_us: now,
-        modified_at_us: now,
-        ..ProcessRecord::default()
-    };
-    let started = Change::Started { pid, start_ticks: tree::start_ticks(pid)? };
-    record.apply(started, now).map_err(io::Error::other)?;
-    Ok(record)
-}
-
 impl Book {
     fn put(&mut self, record: ProcessRecord) -> Arc<ProcessRecord> {
         let was_behind = self.journal.wants_rewrite();
@@ -354,6 +337,7 @@ impl Book {
         {
             tracing::error!(%error, "the journal of processes cannot be written; it is tried again with each process that ends");
         }
+        self.counter.count(self.records.get(&record.id).map(|record| &**record), &record);
         let record = Arc::new(record);
         self.records.insert(record.id.clone(), record.clone());
         record

@@ -230,6 +230,14 @@
       globalThis.sondeFileInput = element;
       return {};
     }),
+    emptied: () => {
+      const element = globalThis.sondeFileInput;
+      if (element.files.length > 0) {
+        element.value = '';
+        for (const type of ['input', 'change']) element.dispatchEvent(new Event(type, { bubbles: true }));
+      }
+      return [];
+    },
     chosenFiles: () => [...globalThis.sondeFileInput.files].map(({ name, type, size }) => ({ name, type, size })),
     viewport: () => [innerWidth, innerHeight],
     scrollBy: async () => {

@@ -65,6 +65,10 @@ async fn choose<P: Page>(page: &mut P, upload: &UploadCommand, deadline: Instant
     let wanted = fields([("target", element), ("files", json!(upload.files.len()))]);
     ask(page, task("fileInput", wanted, deadline, true), deadline).await?;
     page.progress().detail("choosing files");
+    if upload.files.is_empty() {
+        // Told to choose none, Chromium leaves what was chosen before.
+        return ask(page, task("emptied", fields([]), deadline, false), deadline).await;
+    }
     page.choose_files(ELEMENT, files, deadline).await?;
     ask(page, task("chosenFiles", fields([]), deadline, false), deadline).await
 }

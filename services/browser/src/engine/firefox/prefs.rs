@@ -29,6 +29,11 @@ const PREFS: &[(&str, Set, &str)] = &[
         Number(0),
         "a slow machine must not end the extension's hooks half-way",
     ),
+    (
+        "dom.file.createInChild",
+        ON,
+        "files that an upload chooses are made where the page is; pages do not see it",
+    ),
     // What Firefox asks the network for by itself.
     ("app.normandy.enabled", OFF, "no studies, and the same features throughout a crawl"),
     ("app.shield.optoutstudies.enabled", OFF, "as above"),

@@ -8,6 +8,7 @@ use super::{FirefoxVisit, left};
 use crate::engine::commands::Why;
 use crate::engine::commands::script::Refusal;
 use crate::engine::commands::upload::Chosen;
+use crate::engine::firefox::bidi::BidiError;
 
 impl FirefoxVisit {
     /// Chooses files in the element that `element` gives.
@@ -28,6 +29,18 @@ impl FirefoxVisit {
         let element = json!({"sharedId": shared});
         let params = json!({"context": self.context, "element": element, "files": chosen.files});
         self.uploads.push(chosen);
-        bidi.call("input.setFiles", params, left(deadline)).await.map(|_| ()).map_err(failed)
+        match bidi.call("input.setFiles", params, left(deadline)).await {
+            Ok(_) => Ok(()),
+            // Its words name our directories.
+            Err(BidiError::Refused { code, .. }) if code == "no such element" => {
+                let why = "Firefox takes files for elements of the page itself, not of its frames";
+                Err(Refusal::new("unsupported", why).into())
+            }
+            Err(BidiError::Refused { code, message }) => {
+                tracing::warn!(code, message, "files were not chosen");
+                Err(Refusal::new("not_chosen", format!("the browser refused the files ({code})")).into())
+            }
+            Err(error) => Err(failed(error)),
+        }
     }
 }
