@@ -15,7 +15,9 @@ const MAX_FILES: usize = 10_000;
 /// How deep directories are followed.
 const MAX_DEPTH: usize = 32;
 /// What the runner itself writes beside a hook's files.
-pub(super) const OWN_SUFFIXES: [&str; 2] = [".stdout.log", ".stderr.log"];
+const OWN_SUFFIXES: [&str; 2] = [".stdout.log", ".stderr.log"];
+/// The same, after the id of a process: hooks may leave files with such suffixes, too.
+const OWN_SUFFIXES_OF_IDS: [&str; 2] = [".pid", ".sh"];
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,7 +81,7 @@ pub fn collect(dir: &Path, before: &Before) -> io::Result<Outputs> {
     for path in fresh {
         let name = path.strip_prefix(&root).unwrap_or(&path).to_owned();
         let text = name.to_string_lossy();
-        if OWN_SUFFIXES.iter().any(|s| text.ends_with(s)) {
+        if is_own(&text) {
             continue;
         }
         let meta = fs::symlink_metadata(&path)?;
@@ -105,6 +107,14 @@ pub fn collect(dir: &Path, before: &Before) -> io::Result<Outputs> {
     }
     found.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
+}
+
+fn is_own(name: &str) -> bool {
+    let of_id = |suffix: &&str| {
+        let id = name.strip_suffix(*suffix).and_then(|rest| rest.rsplit('.').next());
+        id.is_some_and(|id| id.len() == 36 && uuid::Uuid::parse_str(id).is_ok())
+    };
+    OWN_SUFFIXES.iter().any(|s| name.ends_with(s)) || OWN_SUFFIXES_OF_IDS.iter().any(of_id)
 }
 
 fn replace_link(path: &Path, name: &Path) -> io::Result<String> {
@@ -176,11 +186,15 @@ mod tests {
         fs::write(at("sub/page.html"), "<p>").unwrap();
         fs::set_permissions(at("sub/page.html"), Permissions::from_mode(0o4755)).unwrap();
         fs::write(at("x.stdout.log"), "ours").unwrap();
+        for ours in ["pid", "sh"] {
+            fs::write(at(&format!("x.01900000-0000-7000-8000-000000000000.{ours}")), "ours").unwrap();
+        }
+        fs::write(at("theirs.sh"), "").unwrap();
         std::os::unix::fs::symlink(outside.path(), at("leak.txt")).unwrap();
         std::os::unix::fs::symlink("old.txt", at("inside.txt")).unwrap();
         let outputs = collect(dir.path(), &before).unwrap();
         let paths: Vec<_> = outputs.files.iter().map(|o| o.path.to_str().unwrap()).collect();
-        assert_eq!(paths, ["again.txt", "leak.txt", "sub/page.html"]);
+        assert_eq!(paths, ["again.txt", "leak.txt", "sub/page.html", "theirs.sh"]);
         let page = &outputs.files[2];
         assert_eq!((page.size, page.mimetype.as_str()), (3, "text/html"));
         assert_eq!(page.sha256, "33f2799467177287a29260780a107ac98ea63dd6165f67fcc0d74767d0a82090");

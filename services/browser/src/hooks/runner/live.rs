@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,6 +18,7 @@ use super::super::record::{Record, Status};
 use super::super::verdict::{self, Ended};
 use super::Options;
 use super::reader::{self, Printed};
+use super::traces;
 use crate::process::{self, EndReason, Exit, Process, ProcessKind, Spawn};
 
 /// How long output may still come after the tree is gone.
@@ -109,7 +110,12 @@ pub(super) fn never(planned: &Planned, problem: String) -> HookResult {
 }
 
 fn log_file(planned: &Planned, id: &str, stream: &str) -> PathBuf {
-    planned.dir.join(format!("{}.{id}.{stream}.log", planned.name.file))
+    beside(planned, id, &format!("{stream}.log"))
+}
+
+/// A file of ours in the hook's directory.
+fn beside(planned: &Planned, id: &str, suffix: &str) -> PathBuf {
+    planned.dir.join(format!("{}.{id}.{suffix}", planned.name.file))
 }
 
 async fn begin(planned: &Planned, options: &Options, events: &mpsc::Sender<Event>) -> anyhow::Result<Live> {
@@ -131,6 +137,9 @@ async fn begin(planned: &Planned, options: &Options, events: &mpsc::Sender<Event
     let logs = (log_file(planned, &id, "stdout"), log_file(planned, &id, "stderr"));
     let (out_end, out) = pipe::pipe()?;
     let (err_end, err) = pipe::pipe()?;
+    let words: Vec<_> = std::iter::once(program.clone().into()).chain(args.iter().cloned()).collect();
+    let (pid_file, script) = (beside(planned, &id, "pid"), beside(planned, &id, "sh"));
+    traces::script(&script, &planned.dir, &words).await?;
     let env = planned.env.iter().map(|(k, v)| (k.into(), v.into()));
     let label = format!("hook {}/{}", planned.plugin, planned.name.file);
     let spawn = Spawn::new(label, program)
@@ -146,6 +155,7 @@ async fn begin(planned: &Planned, options: &Options, events: &mpsc::Sender<Event
     let out_log = tokio::fs::File::create_new(&logs.0).await?;
     let err_log = tokio::fs::File::create_new(&logs.1).await?;
     let started = Instant::now();
+    let began = SystemTime::now();
     let process = process::spawn(spawn).await?;
     let mut cmd = vec![planned.path.display().to_string()];
     cmd.extend(planned.args.iter().cloned());
@@ -153,6 +163,7 @@ async fn begin(planned: &Planned, options: &Options, events: &mpsc::Sender<Event
     let background = planned.name.is_background();
     let timeout_ms = u64::try_from(planned.timeout.as_millis()).unwrap_or(u64::MAX);
     let pid = process.pid();
+    traces::pid(&pid_file, pid, began).await?;
     tell(events, Event::ProcessStarted { plugin, hook, pid, background, cmd: cmd.clone(), timeout_ms }).await;
     let (ready_end, ready) = oneshot::channel();
     let (over_end, over) = mpsc::channel(2);

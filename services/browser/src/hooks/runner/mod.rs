@@ -9,6 +9,7 @@ mod native;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::super::names::HookName;
 use super::*;
+use crate::process::{self, Spawn};
 
 struct World {
     dir: tempfile::TempDir,
@@ -70,6 +71,32 @@ fn of<'a>(report: &'a Report, plugin: &str) -> &'a HookResult {
 }
 
 const WAITING: &str = "echo ready; while :; do sleep 60 & wait $!; done";
+
+/// A11: beside its logs a hook has a file with its pid, as old as the process, and a script of what was started; neither
+/// counts as its result, but its own files with such names do.
+#[tokio::test]
+async fn what_was_started_is_told_beside_the_logs() {
+    let mut world = World::new();
+    world.hook("on_Snapshot__10_a.sh", "echo $$ > own.pid; echo \"$1\" >> said", 10.0);
+    let before = std::time::SystemTime::now();
+    let (report, _) = world.run().await;
+    let result = of(&report, "a");
+    let beside = |suffix: &str| {
+        let log = result.stdout.display().to_string();
+        PathBuf::from(log.replace(".stdout.log", suffix))
+    };
+    let (pid, script) = (beside(".pid"), beside(".sh"));
+    assert_eq!(std::fs::read_to_string(&pid).unwrap().trim(), result.pid.unwrap().to_string());
+    let modified = std::fs::metadata(&pid).unwrap().modified().unwrap();
+    let slack = Duration::from_millis(50);
+    assert!(modified + slack >= before && modified <= before + slack + Duration::from_secs(5));
+    let outputs: Vec<_> = result.outputs.iter().map(|o| o.path.to_str().unwrap()).collect();
+    assert_eq!(outputs, ["own.pid", "said"]);
+    let again = process::spawn(Spawn::new("sh", "/bin/sh").arg(&script)).await.unwrap();
+    assert_eq!(again.wait_gone().await.0.code, Some(0), "{}", again.stderr_tail());
+    let said = world.dir.path().join("out/a/said");
+    assert_eq!(std::fs::read_to_string(said).unwrap(), "--url=http://a/\n--url=http://a/\n");
+}
 
 /// A35, A36, A40: ten background hooks that need 3 s each to end are over in less than 4 s, and their last words count.
 #[tokio::test(flavor = "multi_thread")]

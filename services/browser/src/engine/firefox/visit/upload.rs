@@ -36,7 +36,7 @@ impl FirefoxVisit {
                 let why = "Firefox takes files for elements of the page itself, not of its frames";
                 Err(Refusal::new("unsupported", why).into())
             }
-            Err(BidiError::Refused { code, message }) => {
+            Err(BidiError::Refused { code, message, .. }) => {
                 tracing::warn!(code, message, "files were not chosen");
                 Err(Refusal::new("not_chosen", format!("the browser refused the files ({code})")).into())
             }
