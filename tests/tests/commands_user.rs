@@ -36,8 +36,8 @@ async fn times(kind: BrowserKind) {
     assert_eq!(load.status(), CommandStatus::Timeout, "{kind:?}: the page never loads: {load:#?}");
     assert_ne!(state.value_json, "\"complete\"", "{kind:?}");
 
-    let browse =
-        json!([{"browse": {"num_links": 1, "load_policy": "LOAD_POLICY_TIME", "load_time": "0.7s"}}]);
+    // The other link of the page is a download; this seed takes the one that is not.
+    let browse = json!([{"browse": {"num_links": 1, "seed": 0, "load_policy": "LOAD_POLICY_TIME", "load_time": "0.7s"}}]);
     let page = rig.page("t2");
     let result = rig.visit_at(&page, browse).await;
     rig.assert_ok(&result);
