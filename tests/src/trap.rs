@@ -201,7 +201,7 @@ async fn serve(mut stream: TcpStream, serving: &Serving) -> std::io::Result<()> 
             }
         }
         Answer::Flood { text, times } => {
-            let (reading, mut writing) = stream.split();
+            let (mut reading, mut writing) = stream.split();
             let flood = async {
                 writing.write_all(handshake(&head).as_bytes()).await?;
                 let frame = text_frame(&text);
@@ -211,7 +211,8 @@ async fn serve(mut stream: TcpStream, serving: &Serving) -> std::io::Result<()> 
                 }
                 Ok(())
             };
-            let drain = async { tokio::io::copy(&mut reading.take(u64::MAX), &mut tokio::io::sink()).await };
+            let mut sink = tokio::io::sink();
+            let drain = tokio::io::copy(&mut reading, &mut sink);
             tokio::select! {
                 flooded = flood => return flooded,
                 drained = drain => return drained.map(drop),

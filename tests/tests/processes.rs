@@ -77,8 +77,8 @@ fn page(_: &str) -> Answer {
     Answer::html("<!doctype html><title>plain</title><p>nothing")
 }
 
-/// A01, A12, A13, A14, A19, A20, A49: browser and driver are records with identity, belongings and usage, found by every filter; a
-/// kill is told to watchers with its reason.
+/// A01, A12, A13, A14, A19, A20, A49: browser and driver are records with identity, belongings and usage, found by every
+/// filter; a kill is told to watchers with its reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_are_listed_measured_and_watched() {
     let site = Trap::start(page).await;

@@ -16,7 +16,14 @@ impl FileLock {
     /// When it cannot be opened, or its file system has no locks.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        Self::hold(options.create(true).truncate(false).write(true).mode(0o600).open(path)?)
+    }
+
+    /// The same of an open file or directory.
+    ///
+    /// # Errors
+    /// When its file system has no locks.
+    pub fn hold(file: File) -> io::Result<Option<Self>> {
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),

@@ -22,7 +22,8 @@ pub struct Installed {
 
 impl Installed {
     /// # Errors
-    /// When the directory for profiles cannot be made, or a trusted certificate not be read. Browsers are looked for when they are needed.
+    /// When the directory for profiles cannot be made, or a trusted certificate not be read. Browsers are looked for
+    /// when they are needed.
     pub fn new(config: &Config, uplink: &Uplink) -> Result<Self, StartError> {
         let shared = Arc::new(Shared::new(config, uplink.clone())?);
         Ok(Self {

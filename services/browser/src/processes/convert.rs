@@ -63,7 +63,7 @@ pub fn process(record: &ProcessRecord, depth: u32) -> wire::Process {
         pwd: record.pwd,
         cmd: record.cmd,
         env: Default::default(),
-        timeout: timeout.and_then(|timeout| prost_types::Duration::try_from(timeout).ok()),
+        timeout: timeout.and_then(duration),
         pid: record.pid.unwrap_or_default(),
         start_ticks: record.start_ticks.unwrap_or_default(),
         boot_id: record.boot_id,

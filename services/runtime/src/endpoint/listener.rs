@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 use super::inproc::InprocListener;
 use super::{Endpoint, EndpointError, Inproc};
+use crate::lock::FileLock;
 
 const BACKLOG: u32 = 1024;
 /// `sun_path` without its final NUL.
@@ -122,19 +123,17 @@ fn bind_narrow(fresh: &Path, path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Keeps two starting processes from each taking the other's fresh socket for a stale one.
-async fn lock_directory(parent: &Path) -> io::Result<fs::File> {
-    let directory = fs::File::open(parent)?;
+async fn lock_directory(parent: &Path) -> io::Result<FileLock> {
     let attempt = async {
         loop {
-            match rustix::fs::flock(&directory, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(()),
-                Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(Duration::from_millis(10)).await,
-                Err(error) => return Err(io::Error::from(error)),
+            match FileLock::hold(fs::File::open(parent)?)? {
+                Some(lock) => return Ok(lock),
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
     };
     match tokio::time::timeout(BIND_DEADLINE, attempt).await {
-        Ok(locked) => locked.map(|()| directory),
+        Ok(locked) => locked,
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "another process holds a lock on the socket's directory",

@@ -80,13 +80,18 @@ impl ChromiumVisit {
         Ok(Answer::Gone)
     }
 
+    /// The world of the page's main frame that the page cannot see, by its execution context.
+    pub(super) async fn isolated_world(&self, deadline: Instant) -> Result<i64, CallError> {
+        let world = json!({"frameId": self.target, "worldName": "sonde"});
+        let made: World =
+            self.page("Page.createIsolatedWorld", world, deadline).await?.decode().map_err(unread)?;
+        Ok(made.execution_context_id)
+    }
+
     async fn ask_once(&self, script: &Script, deadline: Instant) -> Result<Answer, CallError> {
         let mut params = json!({"expression": script.text, "returnByValue": true, "awaitPromise": true});
         if script.world != EvaluationWorld::Main {
-            let world = json!({"frameId": self.target, "worldName": "sonde"});
-            let made: World =
-                self.page("Page.createIsolatedWorld", world, deadline).await?.decode().map_err(unread)?;
-            params["contextId"] = json!(made.execution_context_id);
+            params["contextId"] = json!(self.isolated_world(deadline).await?);
         }
         let answer = self.page("Runtime.evaluate", params, deadline).await?;
         let evaluated: Evaluated = answer.decode().map_err(unread)?;
@@ -100,6 +105,6 @@ impl ChromiumVisit {
     }
 }
 
-fn unread(error: serde_json::Error) -> CallError {
+pub(super) fn unread(error: serde_json::Error) -> CallError {
     CallError::Decode { method: "Runtime.evaluate".to_owned(), error: error.to_string() }
 }

@@ -260,14 +260,8 @@ impl ChromiumVisit {
         expression: &str,
         deadline: Instant,
     ) -> Result<serde_json::Value, CallError> {
-        let world = json!({"frameId": self.target, "worldName": "sonde"});
-        let world = self.page("Page.createIsolatedWorld", world, deadline).await?;
-        let world: serde_json::Value = world.decode().unwrap_or_default();
-        let params = json!({
-            "expression": expression,
-            "contextId": world["executionContextId"],
-            "returnByValue": true,
-        });
+        let world = self.isolated_world(deadline).await?;
+        let params = json!({"expression": expression, "contextId": world, "returnByValue": true});
         let answer = self.page("Runtime.evaluate", params, deadline).await?;
         let mut answer: serde_json::Value = answer.decode().unwrap_or_default();
         Ok(answer["result"]["value"].take())

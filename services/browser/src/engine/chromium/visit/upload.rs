@@ -5,17 +5,12 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::ChromiumVisit;
+use super::asking::unread;
 use super::page::NotLoaded;
 use crate::engine::chromium::cdp::CallError;
 use crate::engine::commands::Why;
 use crate::engine::commands::script::Refusal;
 use crate::engine::commands::upload::Chosen;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct World {
-    execution_context_id: i64,
-}
 
 #[derive(Deserialize)]
 struct Evaluated {
@@ -48,14 +43,8 @@ impl ChromiumVisit {
 
     /// The object that an expression gives in the isolated world of the page's main frame.
     async fn object(&self, expression: &str, deadline: Instant) -> Result<Option<String>, CallError> {
-        let unread = |e: serde_json::Error| CallError::Decode {
-            method: "Runtime.evaluate".into(),
-            error: e.to_string(),
-        };
-        let world = json!({"frameId": self.target, "worldName": "sonde"});
-        let world = self.page("Page.createIsolatedWorld", world, deadline).await?;
-        let world: World = world.decode().map_err(unread)?;
-        let params = json!({"expression": expression, "contextId": world.execution_context_id});
+        let world = self.isolated_world(deadline).await?;
+        let params = json!({"expression": expression, "contextId": world});
         let answer = self.page("Runtime.evaluate", params, deadline).await?;
         Ok(answer.decode::<Evaluated>().map_err(unread)?.result.object_id)
     }
