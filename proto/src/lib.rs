@@ -67,8 +67,8 @@ pub use keys::{InvalidKeys, Key, NamedKey, key_combination};
 pub use print::{InvalidPages, Sheet, page_ranges};
 pub use records::{Entries, Entry, InvalidList};
 pub use validate::{
-    CheckRequest, DomainSequence, FieldError, FieldErrors, validate_commands, validate_sequence,
-    validate_setup, validate_url,
+    CheckRequest, DomainSequence, FieldError, FieldErrors, validate_commands, validate_crawl_hooks,
+    validate_sequence, validate_setup, validate_url,
 };
 pub use words::BREAKER_FINGERPRINT;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::visit::v1::{Command, command::Step, wait_for_command::Condition};
+use crate::visit::v1::{Command, CrawlHooks, command::Step, wait_for_command::Condition};
 
 const DEFAULT_LINKS: u32 = 2;
 
@@ -41,5 +41,12 @@ impl Command {
             _ => seconds(30),
         };
         self.timeout.and_then(|d| Duration::try_from(d).ok()).unwrap_or(default)
+    }
+}
+
+impl CrawlHooks {
+    /// How long a visit waits for those of the start.
+    pub fn time(&self) -> Duration {
+        self.timeout.and_then(|d| Duration::try_from(d).ok()).unwrap_or(Duration::from_secs(300))
     }
 }

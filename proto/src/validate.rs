@@ -16,6 +16,7 @@ use crate::visit::v1::{
     ThirdPartyCookies, VisitLimits, command::Step,
 };
 
+pub use hooks::validate_crawl_hooks;
 pub use process::CheckRequest;
 
 /// One wrong field.

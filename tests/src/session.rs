@@ -226,6 +226,7 @@ impl Slot {
             lease: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
             interactive,
             fresh_browser: false,
+            crawl_hooks: None,
         };
         self.requests
             .send(SessionRequest { message: Some(Ask::Run(run)) })

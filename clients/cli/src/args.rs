@@ -143,6 +143,12 @@ pub struct BrowserArgs {
 /// What every visit does.
 #[derive(Clone, Debug, Parser)]
 pub struct VisitSetup {
+    /// Commands to run: a JSON list of sonde.visit.v1.Command, or TOML with [[commands]]. They are get, browse,
+    /// screenshot, dump_page_source, pdf, mhtml, upload, bot_mitigation, sleep, click, hover, type, press, select,
+    /// scroll, wait_for, evaluate, extract, assert, get_cookies, set_cookies and set_headers; the URL is loaded first
+    /// unless the first of them that needs a page loads one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["browse", "screenshot", "full_page_screenshot", "page_source"])]
+    pub commands: Option<PathBuf>,
     /// Where the browser's windows are shown: headless, headed (on the display of the environment), :N (on that X
     /// display), or xvfb (on one that is made for the browser)
     #[arg(long, value_name = "DISPLAY", default_value = "headless", value_parser = crate::flags::display)]
@@ -293,6 +299,13 @@ pub struct CrawlArgs {
     /// Least time between two visits of one site
     #[arg(long, value_parser = duration, default_value = "0s", value_name = "TIME")]
     pub min_delay: Duration,
+    /// Plugins of the operator whose hooks run: those of a crawl at its start and end, those of a page after the commands of
+    /// each visit (comma-separated; their directories are browser.hooks.dirs of the configuration)
+    #[arg(long, value_name = "PLUGINS", value_delimiter = ',')]
+    pub hooks: Vec<String>,
+    /// A setting of these plugins (repeatable)
+    #[arg(long = "hook-setting", value_name = "KEY=VALUE", requires = "hooks", value_parser = key_value)]
+    pub hook_settings: Vec<(String, String)>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = ProgressMode::Auto)]
     pub progress: ProgressMode,
@@ -318,12 +331,6 @@ pub struct VisitArgs {
     /// Print events as JSON lines
     #[arg(long)]
     pub json: bool,
-    /// Commands to run: a JSON list of sonde.visit.v1.Command, or TOML with [[commands]]. They are get, browse,
-    /// screenshot, dump_page_source, pdf, mhtml, upload, bot_mitigation, sleep, click, hover, type, press, select,
-    /// scroll, wait_for, evaluate, extract, assert, get_cookies, set_cookies and set_headers; the URL is loaded first
-    /// unless the first of them that needs a page loads one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["browse", "screenshot", "full_page_screenshot", "page_source"])]
-    pub commands: Option<PathBuf>,
     #[command(flatten)]
     pub setup: VisitSetup,
     #[command(flatten)]
@@ -436,6 +443,12 @@ pub enum VisitsAction {
     Get { crawl_id: String, visit_no: i64 },
     /// The events of one visit until it ends
     Watch { crawl_id: String, visit_no: i64 },
+}
+
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = pair.ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

@@ -1,10 +1,12 @@
 //! `sonde crawl`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sonde_proto::coordinator::v1::{
     CrawlSpec, CrawlState, Politeness, RetryPolicy, crawl_service_client::CrawlServiceClient,
 };
+use sonde_proto::visit::v1::{Command, CrawlHooks, RunHooksCommand, command::Step};
 use sonde_runtime::endpoint::{Inproc, connect};
 use sonde_runtime::signals::Shutdown;
 use sonde_site::{Site, SiteOptions, tour};
@@ -76,11 +78,20 @@ fn fixture_urls(site: &Site) -> Vec<String> {
 }
 
 fn spec(args: &CrawlArgs) -> Result<CrawlSpec, CliError> {
+    let mut commands = flags::commands(&args.setup)?;
+    let hooks = (!args.hooks.is_empty()).then(|| {
+        let settings: HashMap<String, String> = args.hook_settings.iter().cloned().collect();
+        let (plugins, of_pages) = (args.hooks.clone(), settings.clone());
+        let run = RunHooksCommand { plugins: plugins.clone(), settings: of_pages, url: String::new() };
+        commands.push(Command { step: Some(Step::RunHooks(run)), ..Command::default() });
+        CrawlHooks { plugins, settings, timeout: None }
+    });
     Ok(CrawlSpec {
+        hooks,
         name: args.name.clone(),
         browser: Some(flags::browser(&args.setup, args.browser.kind)),
         instruments: Some(flags::instruments(&args.setup)?),
-        commands: flags::commands(&args.setup),
+        commands,
         retry: Some(RetryPolicy { max_retries: Some(args.retries), ..RetryPolicy::default() }),
         politeness: Some(Politeness {
             max_per_site: args.max_per_site,

@@ -155,7 +155,17 @@ pub fn browser(setup: &VisitSetup, kind: BrowserArg) -> BrowserSpec {
 }
 
 /// The commands of every visit.
-pub fn commands(setup: &VisitSetup) -> Vec<Command> {
+///
+/// # Errors
+/// When the file of commands cannot be used.
+pub fn commands(setup: &VisitSetup) -> Result<Vec<Command>, CliError> {
+    match &setup.commands {
+        Some(file) => crate::commands::read(file),
+        None => Ok(simple_commands(setup)),
+    }
+}
+
+fn simple_commands(setup: &VisitSetup) -> Vec<Command> {
     let load_policy = match setup.load {
         Load::Load => LoadPolicy::Load,
         Load::Domcontentloaded => LoadPolicy::DomContentLoaded,

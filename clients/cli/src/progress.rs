@@ -12,6 +12,7 @@ use sonde_runtime::clock::Mono;
 
 use crate::args::ProgressMode;
 use crate::format::{shown, span, std_duration};
+use crate::visit::hooks_line;
 
 /// What is known of a crawl's advance.
 #[derive(Debug, Default)]
@@ -139,6 +140,7 @@ impl Progress {
                     shown(why, 160)
                 ));
             }
+            (_, Some(Event::CrawlHooksEnded(ended))) => self.note(&hooks_line(ended)),
             (_, Some(Event::FleetNotice(n))) if n.kind != "started" && n.kind != "closed" => {
                 self.note(&format!("browser {}: {}: {}", n.browser_id, n.kind, shown(&n.detail, 160)));
             }

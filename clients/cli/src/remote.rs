@@ -141,7 +141,9 @@ fn visit_of(event: &Event) -> Option<i64> {
         Event::VisitEnded(e) => Some(e.visit_no),
         Event::VisitPhase(e) => Some(e.visit_no),
         Event::VisitCommand(e) => Some(e.visit_no),
-        Event::CrawlState(_) | Event::VisitsAdded(_) | Event::FleetNotice(_) => None,
+        Event::CrawlState(_) | Event::VisitsAdded(_) | Event::FleetNotice(_) | Event::CrawlHooksEnded(_) => {
+            None
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! `sonde visit`: one page, its events as they happen.
 
 use sonde_proto::coordinator::v1::{
-    CrawlEvent, RunVisitRequest, VisitEnded, crawl_event::Event, crawl_service_client::CrawlServiceClient,
+    CrawlEvent, CrawlHooksEnded, RunVisitRequest, VisitEnded, crawl_event::Event,
+    crawl_service_client::CrawlServiceClient,
 };
 use sonde_proto::to_json;
 use sonde_proto::visit::v1::{CommandSequence, Outcome};
@@ -10,7 +11,6 @@ use sonde_runtime::signals::Shutdown;
 use tonic::transport::Channel;
 
 use crate::args::VisitArgs;
-use crate::commands;
 use crate::embed::{Embedded, Settings};
 use crate::exit::{CliError, EXIT_FAILED, EXIT_INTERRUPTED};
 use crate::flags;
@@ -23,10 +23,7 @@ pub async fn run(mut args: VisitArgs) -> Result<u8, CliError> {
     if let Err(message) = sonde_proto::validate_url(&args.url) {
         return Err(CliError::Input(format!("{:?}: {message}", args.url)));
     }
-    let commands = match &args.commands {
-        Some(file) => commands::read(file)?,
-        None => flags::commands(&args.setup),
-    };
+    let commands = flags::commands(&args.setup)?;
     let seed = args.setup.seed_profile.clone();
     let mut request = RunVisitRequest {
         sequence: Some(CommandSequence { url: args.url.clone(), commands }),
@@ -152,6 +149,7 @@ pub fn event_line(event: &CrawlEvent) -> Option<String> {
             let (name, word) = (&r.name, r.status().word());
             format!("#{} {name} {word}{error}{status} in {} ms{value}", c.visit_no, r.duration_ms)
         }
+        Event::CrawlHooksEnded(ended) => hooks_line(ended),
         Event::FleetNotice(n) => format!("browser {} {}: {}", n.browser_id, n.kind, shown(&n.detail, 160)),
         Event::VisitEnded(e) => {
             let seal = e.seal.as_ref().map(|s| {
@@ -169,4 +167,20 @@ pub fn event_line(event: &CrawlEvent) -> Option<String> {
         }
     };
     Some(words)
+}
+
+/// How the hooks of a crawl ended: how many, and the first failure of each service.
+pub fn hooks_line(ended: &CrawlHooksEnded) -> String {
+    let mut words = Vec::new();
+    for report in &ended.reports {
+        let failed: Vec<_> = report.hooks.iter().filter(|hook| hook.status == "failed").collect();
+        let first =
+            failed.first().map(|h| format!(" ({} {}: {})", h.plugin, h.hook, shown(&h.output_str, 160)));
+        let counts = format!("{} hooks of the crawl, {} failed", report.hooks.len(), failed.len());
+        words.push(match report.error.as_str() {
+            "" => format!("{}: {counts}{}", report.browser_service, first.unwrap_or_default()),
+            error => format!("{}: {}", report.browser_service, shown(error, 160)),
+        });
+    }
+    words.join("; ")
 }

@@ -43,6 +43,7 @@ pub use config::{ChromiumCapture, Config, FirefoxCapture, Prestart, PrestartKind
 pub use processes::process_message;
 
 use engine::{Engine, LaunchSpec, RunDir, Scripts, run_dir};
+use hooks::crawls::Crawls;
 use processes::Ledger;
 use slot::{Fences, Slot};
 use uplink::{Bounds, Uplink};
@@ -79,6 +80,7 @@ pub struct Browsers {
     instance_id: String,
     engine: Arc<dyn Engine>,
     slots: Arc<[Slot]>,
+    crawls: Crawls,
     uplink: Uplink,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -166,6 +168,8 @@ impl Browsers {
         let kind = BrowserKind::from(config.prestart_kind).into();
         let prestarted = BrowserSpec { kind, ..BrowserSpec::default() };
         let fences = Fences::default();
+        let host = engine.hooks();
+        let crawls = Crawls::new(host, uplink.clone(), instance_id.clone(), tasks.clone());
         // A starting browser keeps about two cores busy: more at a time only make the first one late.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let turns = Arc::new(Semaphore::new((cores / 2).max(1)));
@@ -181,6 +185,7 @@ impl Browsers {
                 wear: config.wear(),
                 spare: config.spare,
                 turns: turns.clone(),
+                crawls: crawls.clone(),
                 processes: processes.as_ref().map(|store| store.scope().with("slot", slot)),
                 tasks: tasks.clone(),
             })
@@ -196,7 +201,18 @@ impl Browsers {
                 () = stopping.cancelled() => {}
             }
         });
-        Self { instance_id, engine, slots, uplink, tasks, stop, processes, ledger: None, _state: None }
+        Self {
+            instance_id,
+            engine,
+            slots,
+            crawls,
+            uplink,
+            tasks,
+            stop,
+            processes,
+            ledger: None,
+            _state: None,
+        }
     }
 
     /// Random per start.
@@ -210,6 +226,7 @@ impl Browsers {
             instance_id: self.instance_id.clone(),
             engine: self.engine.clone(),
             slots: self.slots.clone(),
+            crawls: self.crawls.clone(),
             stop: self.stop.clone(),
         };
         let server = BrowserServiceServer::new(service)
@@ -237,6 +254,7 @@ impl Browsers {
                 slot.abort().await;
             }
         }
+        self.crawls.close(deadline).await;
     }
 
     /// Ends everything; returns when no browser is left. Says whether all ended in time.
@@ -244,6 +262,7 @@ impl Browsers {
         for slot in &*self.slots {
             slot.abort().await;
         }
+        self.crawls.close(Instant::now() + CLOSE / 2).await;
         self.tasks.close();
         let clean = timeout_at(Instant::now() + CLOSE, self.tasks.wait()).await.is_ok();
         if let Some(processes) = &self.processes {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::stream::BoxStream;
 use sonde_proto::browser::v1::browser_service_server::BrowserService;
 use sonde_proto::browser::v1::{
-    GetInfoRequest, GetInfoResponse, SessionRequest, SessionResponse, session_request,
+    EndCrawlRequest, EndCrawlResponse, GetInfoRequest, GetInfoResponse, SessionRequest, SessionResponse,
+    session_request,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::engine::Engine;
+use crate::hooks::crawls::Crawls;
 use crate::slot::Slot;
 
 /// Messages to a caller that may wait; a caller further behind is dropped and may attach again.
@@ -23,6 +25,7 @@ pub(crate) struct Service {
     pub instance_id: String,
     pub engine: Arc<dyn Engine>,
     pub slots: Arc<[Slot]>,
+    pub crawls: Crawls,
     /// Ends every session stream.
     pub stop: CancellationToken,
 }
@@ -37,6 +40,19 @@ impl BrowserService for Service {
             browsers: self.engine.kinds().into_iter().map(Into::into).collect(),
             running: self.slots.iter().filter_map(Slot::running).collect(),
         }))
+    }
+
+    async fn end_crawl(
+        &self,
+        request: Request<EndCrawlRequest>,
+    ) -> Result<Response<EndCrawlResponse>, Status> {
+        let crawl_id = request.into_inner().crawl_id;
+        if crawl_id.is_empty() || crawl_id.len() > 128 {
+            return Err(Status::invalid_argument("crawl_id: 1 to 128 bytes"));
+        }
+        let ended = self.crawls.end(&crawl_id).await;
+        let hooks = ended.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(EndCrawlResponse { hooks }))
     }
 
     type SessionStream = BoxStream<'static, Result<SessionResponse, Status>>;

@@ -106,6 +106,7 @@ impl Coordinator {
             store: store.clone(),
             live: live.clone(),
             storage: storage.clone(),
+            browsers: browsers.iter().cloned().collect(),
             outbox_bell: bell.clone(),
             clock,
             task_id,

@@ -16,6 +16,7 @@ use sonde_browser::hooks::launch::which;
 pub use args::HooksArgs;
 use args::{HooksCommand, HooksSetup};
 
+use crate::args::key_value;
 use crate::exit::CliError;
 
 /// Runs `sonde hooks …`.
@@ -46,11 +47,7 @@ fn look(setup: &HooksSetup) -> Result<Found, CliError> {
 }
 
 fn given(setup: &HooksSetup) -> Result<Given, CliError> {
-    let pair = |text: &String| {
-        let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
-        let (key, value) = pair.ok_or_else(|| CliError::Input(format!("--with {text}: give NAME=VALUE")))?;
-        Ok((key.to_owned(), value.to_owned()))
-    };
+    let pair = |text: &String| key_value(text).map_err(|e| CliError::Input(format!("--with: {e}")));
     let mut given: Given = setup.with.iter().map(pair).collect::<Result<_, CliError>>()?;
     if let Some(modules) = setup.node_modules.clone().or_else(installed_modules) {
         given.entry("NODE_MODULES_DIR".to_owned()).or_insert_with(|| modules.display().to_string());

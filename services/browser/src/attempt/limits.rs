@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sonde_proto::visit::v1::{Command, VisitLimits};
+use sonde_proto::visit::v1::Command;
+
+use super::machine::Plan;
 
 /// Longest body that is saved whole, by default.
 pub const MAX_BODY_BYTES: u64 = 64 << 20;
@@ -28,12 +30,13 @@ pub struct Times {
 }
 
 impl Times {
-    pub fn new(limits: &VisitLimits, commands: &[Command], interactive: bool) -> Self {
-        let prepare = or(limits.prepare, Duration::from_secs(30));
-        let seal = or(limits.seal, Duration::from_secs(120));
-        let sum =
-            prepare + seal + commands.iter().map(Command::time).sum::<Duration>() + Duration::from_secs(10);
-        let asked = limits.total.and_then(|d| Duration::try_from(d).ok());
-        Self { prepare, seal, total: asked.or((!interactive).then_some(sum)) }
+    /// What the attempt's crawl makes it wait for does not count.
+    pub fn new(plan: &Plan) -> Self {
+        let prepare = or(plan.limits.prepare, Duration::from_secs(30)) + plan.crawl_hooks;
+        let seal = or(plan.limits.seal, Duration::from_secs(120));
+        let commands = plan.commands.iter().map(Command::time).sum::<Duration>();
+        let sum = prepare + seal + commands + Duration::from_secs(10);
+        let asked = plan.limits.total.and_then(|d| Duration::try_from(d).ok()).map(|d| d + plan.crawl_hooks);
+        Self { prepare, seal, total: asked.or((!plan.interactive).then_some(sum)) }
     }
 }

@@ -26,6 +26,8 @@ pub struct Plan {
     pub visit_id: i64,
     pub commands: Vec<Command>,
     pub limits: VisitLimits,
+    /// Longest time that the preparation waits for the hooks of the crawl.
+    pub crawl_hooks: Duration,
     /// Stays open for further commands until it is told to finish.
     pub interactive: bool,
 }
@@ -118,7 +120,7 @@ pub struct Machine {
 impl Machine {
     /// Starts with the preparation.
     pub fn start(plan: Plan, now: Now) -> (Self, Action) {
-        let times = Times::new(&plan.limits, &plan.commands, plan.interactive);
+        let times = Times::new(&plan);
         let give_up = times.total.map(|total| now.at + total.saturating_sub(times.seal));
         let mut machine = Self {
             times,

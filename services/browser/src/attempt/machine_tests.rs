@@ -16,7 +16,13 @@ fn command(step: Step) -> Command {
 }
 
 fn plan(commands: Vec<Command>) -> Plan {
-    Plan { visit_id: 7, commands, limits: VisitLimits::default(), interactive: false }
+    Plan {
+        visit_id: 7,
+        commands,
+        limits: VisitLimits::default(),
+        crawl_hooks: Duration::ZERO,
+        interactive: false,
+    }
 }
 
 fn two() -> Vec<Command> {

@@ -11,4 +11,4 @@ mod teller;
 
 pub use limits::{MAX_BODY_BYTES, links, or};
 pub use machine::{Interrupt, Plan, timestamp};
-pub use run::{Control, Input, Job, Report, Supply, run};
+pub use run::{Control, CrawlJob, Input, Job, Report, Supply, run};

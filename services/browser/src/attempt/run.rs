@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use sonde_proto::browser::v1::AttemptContext;
 use sonde_proto::record::v1::SiteVisit;
-use sonde_proto::visit::v1::{AttemptResult, Command, CommandResult, Failure, Instruments, Phase};
+use sonde_proto::visit::v1::{
+    AttemptResult, Command, CommandResult, CrawlHooks, Failure, Instruments, Phase,
+};
 use sonde_runtime::clock::{rfc3339_ms, wall_us};
+use sonde_runtime::process::Scope;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -15,6 +18,8 @@ use super::fault;
 use super::machine::{Action, Event, Interrupt, Machine, Now, Plan};
 use super::teller::Teller;
 use crate::engine::{Browser, Fate, Progress, Visit, VisitSetup};
+use crate::hooks::crawls::Crawls;
+use crate::hooks::host::Joined;
 use crate::uplink::{AttemptUplink, SealParts, Uplink};
 
 /// How long after its own deadline an engine may still come back by itself.
@@ -34,6 +39,16 @@ pub struct Job {
     pub uplink: Uplink,
     pub control: Control,
     pub reports: mpsc::Sender<Report>,
+    /// Its crawl has hooks.
+    pub crawl: Option<CrawlJob>,
+}
+
+/// The hooks that an attempt waits for.
+pub struct CrawlJob {
+    pub crawls: Crawls,
+    pub asked: CrawlHooks,
+    /// Where their processes are recorded.
+    pub scope: Option<Scope>,
 }
 
 /// The browser an attempt waits for.
@@ -78,7 +93,18 @@ pub(super) fn now() -> Now {
 
 /// Runs an attempt to its end.
 pub async fn run(job: Job) {
-    let Job { context, plan, site_url, instruments, max_body_bytes, browser, uplink, control, reports } = job;
+    let Job {
+        context,
+        plan,
+        site_url,
+        instruments,
+        max_body_bytes,
+        browser,
+        uplink,
+        control,
+        reports,
+        crawl,
+    } = job;
     let uplink = uplink.attempt(context.visit_id, context.fence);
     let (progress, details) = Progress::new();
     let (machine, mut action) = Machine::start(plan, now());
@@ -97,6 +123,8 @@ pub async fn run(job: Job) {
         browser,
         teller,
         visit: None,
+        crawl,
+        joined: None,
         fate: None,
         disposal: None,
     };
@@ -116,6 +144,9 @@ struct Running {
     browser: watch::Receiver<Supply>,
     teller: Teller,
     visit: Option<Box<dyn Visit>>,
+    crawl: Option<CrawlJob>,
+    /// Its commands see what the hooks of its crawl left.
+    joined: Option<Joined>,
     /// What is to become of the browser; `None`: it never had one.
     fate: Option<Fate>,
     disposal: Option<JoinHandle<Fate>>,
@@ -147,8 +178,21 @@ impl Running {
     }
 
     async fn prepare(&mut self, deadline: Instant) -> Event {
+        let last = deadline + OVERTIME;
+        let joining = join(&self.context, self.crawl.as_ref(), &self.setup, deadline);
+        let joined =
+            self.teller.unless_interrupted(&mut self.control, &self.setup.uplink, last, joining).await;
+        let deadline = match joined {
+            Ok(Ok((joined, deadline))) => {
+                self.joined = joined;
+                deadline
+            }
+            Ok(Err(failure)) => return Event::NotPrepared(failure),
+            Err(why) => return Event::Interrupted(why),
+        };
         let setup = VisitSetup { deadline, ..self.setup.clone() };
-        let preparing = prepare(&self.context, self.browser.clone(), setup, &mut self.fate);
+        let unregistered = self.crawl.is_none().then_some(&self.context);
+        let preparing = prepare(unregistered, self.browser.clone(), setup, &mut self.fate);
         let last = deadline + OVERTIME;
         let prepared =
             self.teller.unless_interrupted(&mut self.control, &self.setup.uplink, last, preparing).await;
@@ -230,19 +274,34 @@ async fn settled(fate: Option<Fate>, disposal: Option<JoinHandle<Fate>>) -> Opti
     }
 }
 
-/// Registers the attempt with storage and opens the visit on the browser, both at once. `fate` says what is to
-/// become of the browser if this fails or is dropped.
-async fn prepare(
+/// Waits for the hooks of the attempt's crawl, once storage knows the attempt; gives the deadline of the rest of the
+/// preparation, which has the same time however long that took.
+async fn join(
     context: &AttemptContext,
-    browser: watch::Receiver<Supply>,
-    setup: VisitSetup,
-    fate: &mut Option<Fate>,
-) -> Result<Box<dyn Visit>, Failure> {
-    let deadline = setup.deadline;
+    crawl: Option<&CrawlJob>,
+    setup: &VisitSetup,
+    deadline: Instant,
+) -> Result<(Option<Joined>, Instant), Failure> {
+    let Some(CrawlJob { crawls, asked, scope }) = crawl else { return Ok((None, deadline)) };
+    let own = deadline.saturating_duration_since(Instant::now()).saturating_sub(asked.time());
+    register(context, &setup.site_url, &setup.uplink, Instant::now() + own).await?;
+    setup.progress.detail("waiting for the hooks of its crawl");
+    let names = (context.crawl_id.as_str(), context.visit_id, setup.site_url.as_str());
+    let joined = crawls.join(names, asked, scope.clone()).await?;
+    Ok((Some(joined), Instant::now() + own))
+}
+
+/// Makes an attempt known to storage.
+async fn register(
+    context: &AttemptContext,
+    site_url: &str,
+    uplink: &AttemptUplink,
+    deadline: Instant,
+) -> Result<(), Failure> {
     let row = SiteVisit {
         visit_id: context.visit_id,
         browser_id: context.browser_id,
-        site_url: setup.site_url.clone(),
+        site_url: site_url.to_owned(),
         site_rank: context.site_rank,
         crawl_id: context.crawl_id.clone(),
         visit_no: context.visit_no,
@@ -250,8 +309,24 @@ async fn prepare(
         fence: context.fence,
         start_time: rfc3339_ms(wall_us()),
     };
-    let uplink = setup.uplink.clone();
-    let registering = async { uplink.open(row, deadline).await.map_err(|e| e.failure()) };
+    uplink.open(row, deadline).await.map_err(|e| e.failure())
+}
+
+/// Registers the attempt with storage, where that is to be done, and opens the visit on the browser, both at once. `fate`
+/// says what is to become of the browser if this fails or is dropped.
+async fn prepare(
+    unregistered: Option<&AttemptContext>,
+    browser: watch::Receiver<Supply>,
+    setup: VisitSetup,
+    fate: &mut Option<Fate>,
+) -> Result<Box<dyn Visit>, Failure> {
+    let (deadline, uplink, site_url) = (setup.deadline, setup.uplink.clone(), setup.site_url.clone());
+    let registering = async {
+        match unregistered {
+            Some(context) => register(context, &site_url, &uplink, deadline).await,
+            None => Ok(()),
+        }
+    };
     let opening = async {
         let browser = supplied(browser, &setup.progress, deadline).await?;
         *fate = Some(Fate::Replace("a visit could not be prepared on it".to_owned()));

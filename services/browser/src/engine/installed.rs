@@ -11,6 +11,7 @@ use super::firefox::Firefox;
 use super::shared::Shared;
 use super::{Browser, Engine, LaunchFailure, LaunchSpec};
 use crate::config::{Config, StartError};
+use crate::hooks::host::HookHost;
 use crate::uplink::Uplink;
 
 /// Starts browsers of every kind.
@@ -40,6 +41,10 @@ impl Installed {
 }
 
 impl Engine for Installed {
+    fn hooks(&self) -> Arc<HookHost> {
+        self.shared.hooks.clone()
+    }
+
     fn kinds(&self) -> Vec<BrowserKind> {
         let mut kinds = self.chromium.kinds();
         kinds.extend(self.firefox.kinds());

@@ -16,6 +16,7 @@ mod trust;
 mod webrequest;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub use installed::Installed;
 use self::profiles::ProfileSpec;
 pub(crate) use self::run_dir::RunDir;
 pub use self::screen::Display;
+use crate::hooks::host::{HookHost, HooksConfig};
 use crate::process::ProcessInfo;
 use crate::uplink::{AttemptUplink, StreamClaim};
 
@@ -45,6 +47,11 @@ pub trait Engine: Send + Sync + 'static {
     /// The kinds that it can start, as far as can be seen without starting one.
     fn kinds(&self) -> Vec<BrowserKind> {
         vec![BrowserKind::Chromium]
+    }
+
+    /// What the operator allows of hooks; by itself an engine has none.
+    fn hooks(&self) -> Arc<HookHost> {
+        Arc::new(HookHost::new(HooksConfig::default(), Path::new("")))
     }
 
     /// Starts a browser and waits until it can take visits. Nothing is left behind when it fails or is dropped.

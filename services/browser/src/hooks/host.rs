@@ -1,11 +1,12 @@
 //! Hooks as a command of a visit: what the operator allows, and what a request may say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sonde_proto::visit::v1::RunHooksCommand;
+use sonde_proto::visit::v1::{CrawlHooks, RunHooksCommand};
 
 use super::config::{self, ConfigError, Enabled, Given, with_required};
 use super::discovery::{Found, discover};
@@ -63,6 +64,57 @@ pub enum HostError {
 pub struct HookHost {
     config: HooksConfig,
     root: PathBuf,
+    /// Visits of crawls that have hooks.
+    joined: Mutex<HashMap<i64, Arc<Ran>>>,
+}
+
+/// What the hooks of a crawl's start left.
+#[derive(Debug)]
+pub struct Ran {
+    pub crawl_id: String,
+    /// With a directory for each plugin.
+    pub dir: PathBuf,
+    /// Those that had hooks.
+    pub plugins: BTreeSet<String>,
+}
+
+/// See [`HookHost::join`].
+#[derive(Debug)]
+pub struct Joined {
+    host: Arc<HookHost>,
+    visit_id: i64,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.host.lock().remove(&self.visit_id);
+    }
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    plugins: &'a [String],
+    settings: &'a HashMap<String, String>,
+}
+
+/// All that planning needs, read once.
+struct Planning {
+    found: Found,
+    wanted: Vec<String>,
+    given: Given,
+    host: Host,
+    inherited: BTreeMap<String, String>,
+}
+
+/// Hooks of a crawl, ready to run.
+#[derive(Debug)]
+pub struct PreparedCrawl {
+    pub start: Vec<Planned>,
+    pub end: Vec<Planned>,
+    pub options: Options,
+    pub places: Places,
+    pub page: Page,
 }
 
 /// Hooks of a command, ready to run.
@@ -79,7 +131,7 @@ pub struct Prepared {
 impl HookHost {
     /// Hooks work below `root`.
     pub fn new(config: HooksConfig, root: &Path) -> Self {
-        Self { config, root: root.join("hooks") }
+        Self { config, root: root.join("hooks"), joined: Mutex::default() }
     }
 
     /// Looks through the operator's directories and plans: blocking. `with_browser`: hooks can have the browser.
@@ -89,6 +141,73 @@ impl HookHost {
         (url, visit_id, index): (&str, i64, u32),
         with_browser: bool,
     ) -> Result<Prepared, HostError> {
+        let asked = Asked { plugins: &asked.plugins, settings: &asked.settings };
+        let planning = self.planning(asked, with_browser)?;
+        let mut places = self.places(&format!("{visit_id}-{index}"))?;
+        let crawl = self.crawl_of(visit_id);
+        let crawl_id = crawl.as_ref().map_or_else(|| visit_id.to_string(), |crawl| crawl.crawl_id.clone());
+        let page = page(url, crawl_id);
+        if let Some(crawl) = &crawl {
+            places.crawl_dir = places.data_dir.join("crawl");
+            let dir = places.crawl_dir.clone();
+            crawl.show_in(&dir).map_err(|source| HostError::Directory { dir, source })?;
+        }
+        let mut hooks = planning.plan(Family::Crawl, &page, &places)?;
+        hooks.retain(|hook| crawl.as_ref().is_none_or(|crawl| !crawl.plugins.contains(&hook.plugin)));
+        hooks.extend(planning.plan(Family::Snapshot, &page, &places)?);
+        let (options, left_out) = (self.options(&planning), planning.left_out()?);
+        Ok(Prepared { hooks, options, places, page, left_out })
+    }
+
+    /// The same for the hooks of a crawl, which have no browser.
+    pub fn prepare_crawl(
+        &self,
+        asked: &CrawlHooks,
+        (url, crawl_id): (&str, &str),
+    ) -> Result<PreparedCrawl, HostError> {
+        let planning = self.planning(Asked { plugins: &asked.plugins, settings: &asked.settings }, false)?;
+        let places = self.places(&format!("crawl-{}", uuid::Uuid::now_v7()))?;
+        let page = page(url, crawl_id.to_owned());
+        Ok(PreparedCrawl {
+            start: planning.plan(Family::Crawl, &page, &places)?,
+            end: planning.plan(Family::CrawlCleanup, &page, &places)?,
+            options: self.options(&planning),
+            places,
+            page,
+        })
+    }
+
+    /// The visit's commands see what the hooks of its crawl left, and run those hooks no more, until the guard is
+    /// dropped.
+    pub fn join(self: &Arc<Self>, visit_id: i64, crawl: Arc<Ran>) -> Joined {
+        self.lock().insert(visit_id, crawl);
+        Joined { host: self.clone(), visit_id }
+    }
+
+    fn crawl_of(&self, visit_id: i64) -> Option<Arc<Ran>> {
+        self.lock().get(&visit_id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Arc<Ran>>> {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn places(&self, name: &str) -> Result<Places, HostError> {
+        let dir = self.root.join(name);
+        for inner in [".lib/bin", ".personas", ".tmp"] {
+            let made = std::fs::create_dir_all(dir.join(inner));
+            made.map_err(|source| HostError::Directory { dir: dir.clone(), source })?;
+        }
+        Ok(Places::under(&dir))
+    }
+
+    fn options(&self, planning: &Planning) -> Options {
+        let names = planning.found.plugins.iter().flat_map(|p| &p.hooks).map(|h| &h.name);
+        let options = Options { launch: self.config.launch, limits: LIMITS, ..Options::default() };
+        options.for_generation(Generation::of(names))
+    }
+
+    fn planning(&self, asked: Asked<'_>, with_browser: bool) -> Result<Planning, HostError> {
         if self.config.dirs.is_empty() {
             return Err(HostError::Off);
         }
@@ -101,51 +220,21 @@ impl HookHost {
             // Those that require the browser are left out, each with this for a reason.
             given.insert("CHROME_ENABLED".to_owned(), "false".to_owned());
         }
-        let runtime = "abx-dl".to_owned();
-        let enabled = config::select(&found, &asked.plugins, &given, &runtime)?;
-        let why_not = |name: &String| match enabled.get(name) {
-            Some(Enabled::No(why)) => Some((name.clone(), why.clone())),
-            _ => None,
-        };
-        let left_out = asked.plugins.iter().filter_map(why_not).collect();
-        let dir = self.root.join(format!("{visit_id}-{index}"));
-        let failed = |source| HostError::Directory { dir: dir.clone(), source };
-        for inner in [".lib/bin", ".personas", ".tmp"] {
-            std::fs::create_dir_all(dir.join(inner)).map_err(failed)?;
-        }
-        let page = Page {
-            url: url.to_owned(),
-            snapshot_id: uuid::Uuid::now_v7().to_string(),
-            crawl_id: visit_id.to_string(),
-            depth: 0,
-        };
         let search = std::env::var("PATH").unwrap_or_default();
         let path = self.config.path.iter().map(|p| p.display().to_string()).chain([search]);
         let machine_id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned();
-        let host = Host { machine_id, runtime, path: path.collect::<Vec<_>>().join(":") };
+        let path = path.collect::<Vec<_>>().join(":");
+        let host = Host { machine_id, runtime: "abx-dl".to_owned(), path };
         let inherited = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
             .collect();
-        let sources = Sources {
-            found: &found,
-            wanted: &asked.plugins,
-            given: &given,
-            host: &host,
-            inherited: &inherited,
-            timeout: Duration::from_secs(60),
-        };
-        let places = Places::under(&dir);
-        let mut hooks = plan(&sources, Family::Crawl, &page, &places)?;
-        hooks.extend(plan(&sources, Family::Snapshot, &page, &places)?);
-        let names = found.plugins.iter().flat_map(|p| &p.hooks).map(|h| &h.name);
-        let options = Options { launch: self.config.launch, limits: LIMITS, ..Options::default() };
-        Ok(Prepared { hooks, options: options.for_generation(Generation::of(names)), places, page, left_out })
+        Ok(Planning { found, wanted: asked.plugins.to_vec(), given, host, inherited })
     }
 
     /// The operator's settings with those of the request that are declared and harmless.
-    fn given(&self, found: &Found, asked: &RunHooksCommand) -> Result<Given, HostError> {
+    fn given(&self, found: &Found, asked: Asked<'_>) -> Result<Given, HostError> {
         let mut declared = BTreeMap::new();
-        for name in &asked.plugins {
+        for name in asked.plugins {
             let plugin = found.plugin(name).ok_or_else(|| HostError::Unknown(name.clone()))?;
             for part in with_required(found, plugin)? {
                 declared.extend(&part.schema.properties);
@@ -155,7 +244,7 @@ impl HookHost {
         if let Some(modules) = &self.config.node_modules {
             given.entry("NODE_MODULES_DIR".to_owned()).or_insert_with(|| modules.display().to_string());
         }
-        for (key, value) in &asked.settings {
+        for (key, value) in asked.settings {
             if !declared.get(key).is_some_and(|property| may_be_set(key, property)) {
                 return Err(HostError::Setting { key: key.clone() });
             }
@@ -163,6 +252,45 @@ impl HookHost {
         }
         Ok(given)
     }
+}
+
+impl Planning {
+    fn plan(&self, family: Family, page: &Page, places: &Places) -> Result<Vec<Planned>, ConfigError> {
+        let sources = Sources {
+            found: &self.found,
+            wanted: &self.wanted,
+            given: &self.given,
+            host: &self.host,
+            inherited: &self.inherited,
+            timeout: Duration::from_secs(60),
+        };
+        plan(&sources, family, page, places)
+    }
+
+    fn left_out(&self) -> Result<BTreeMap<String, String>, ConfigError> {
+        let enabled = config::select(&self.found, &self.wanted, &self.given, &self.host.runtime)?;
+        let why_not = |name: &String| match enabled.get(name) {
+            Some(Enabled::No(why)) => Some((name.clone(), why.clone())),
+            _ => None,
+        };
+        Ok(self.wanted.iter().filter_map(why_not).collect())
+    }
+}
+
+impl Ran {
+    /// Links to what the plugins left, in a directory made for them.
+    fn show_in(&self, dir: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        for plugin in &self.plugins {
+            std::os::unix::fs::symlink(self.dir.join(plugin), dir.join(plugin))?;
+        }
+        Ok(())
+    }
+}
+
+fn page(url: &str, crawl_id: String) -> Page {
+    let snapshot_id = uuid::Uuid::now_v7().to_string();
+    Page { url: url.to_owned(), snapshot_id, crawl_id, depth: 0 }
 }
 
 fn may_be_set(key: &str, property: &Property) -> bool {

@@ -8,11 +8,13 @@
 pub mod chrome;
 pub mod config;
 pub mod crawl;
+pub mod crawls;
 pub mod discovery;
 pub mod drive;
 pub mod env;
 pub mod event;
 pub mod host;
+pub mod keep;
 pub mod launch;
 pub mod names;
 pub mod outputs;

@@ -76,6 +76,20 @@ impl Record {
     }
 }
 
+/// Bytes of records that results tell.
+const MAX_RECORDS: usize = 1 << 20;
+
+/// As many records as fit into what a result tells, and how many do not.
+pub fn bounded<'a>(all: impl Iterator<Item = &'a Record>) -> (Vec<Value>, u64) {
+    let (mut records, mut bytes, mut dropped) = (Vec::new(), 0, 0);
+    for record in all {
+        let record = serde_json::json!(record);
+        bytes += record.to_string().len();
+        if bytes <= MAX_RECORDS { records.push(record) } else { dropped += 1 }
+    }
+    (records, dropped)
+}
+
 /// One line of output.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Line {

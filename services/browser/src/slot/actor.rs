@@ -235,8 +235,8 @@ impl Actor {
     }
 
     fn start(&mut self, checked: Checked) {
-        let Checked { context, plan, site_url, browser, instruments, max_body_bytes, fresh_browser, lease } =
-            checked;
+        let Checked { context, plan, site_url, browser, instruments, max_body_bytes, .. } = checked;
+        let Checked { fresh_browser, lease, crawl_hooks, .. } = checked;
         let want = Want::of(&context, &browser, &instruments, fresh_browser);
         let (supply, supplied) = watch::channel(Supply::Coming(None));
         let (interrupt, interrupted) = watch::channel(None);
@@ -267,6 +267,7 @@ impl Actor {
             uplink: self.options.uplink.clone(),
             control: Control { interrupt: interrupted, input: inputs },
             reports,
+            crawl: self.options.crawl(crawl_hooks),
         };
         let scope = self.options.of_attempt(&job.context);
         let attempt = self.options.tasks.spawn(within(scope, attempt::run(job)));

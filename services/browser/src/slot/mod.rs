@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sonde_proto::browser::v1::{AttemptContext, RunningAttempt, SessionResponse, session_request};
+use sonde_proto::visit::v1::CrawlHooks;
 use sonde_runtime::process::Scope;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -24,7 +25,9 @@ pub use fences::Fences;
 pub use keeper::Wear;
 pub use memory::Memory;
 
+use crate::attempt::CrawlJob;
 use crate::engine::{Browser, Engine, LaunchSpec};
+use crate::hooks::crawls::Crawls;
 use crate::uplink::Uplink;
 
 /// What a slot is made of.
@@ -45,6 +48,8 @@ pub struct Options {
     pub spare: bool,
     /// One for each browser that may start at the same time, over all slots.
     pub turns: Arc<Semaphore>,
+    /// The crawls that have hooks here.
+    pub crawls: Crawls,
     /// Where processes are recorded.
     pub processes: Option<Scope>,
     /// For what is to be awaited when the service closes.
@@ -56,6 +61,11 @@ impl Options {
     fn of_attempt(&self, attempt: &AttemptContext) -> Option<Scope> {
         let scope = self.processes.clone()?.with("browser_id", attempt.browser_id);
         Some(scope.with("visit_id", attempt.visit_id).with("crawl_id", &attempt.crawl_id))
+    }
+
+    fn crawl(&self, asked: Option<CrawlHooks>) -> Option<CrawlJob> {
+        let scope = self.processes.clone();
+        asked.map(|asked| CrawlJob { crawls: self.crawls.clone(), asked, scope })
     }
 
     /// Notes that a browser's processes serve a visit.

@@ -2,9 +2,11 @@
 
 use sonde_proto::browser::v1::{AttemptContext, Run};
 use sonde_proto::visit::v1::{
-    BrowserSpec, Command, Failure, FailureKind, Instruments, RetryAdvice, VisitLimits,
+    BrowserSpec, Command, CrawlHooks, Failure, FailureKind, Instruments, RetryAdvice, VisitLimits,
 };
-use sonde_proto::{Fence, FieldErrors, VisitId, validate_commands, validate_sequence, validate_setup};
+use sonde_proto::{
+    Fence, FieldErrors, VisitId, validate_commands, validate_crawl_hooks, validate_sequence, validate_setup,
+};
 
 use crate::attempt::{MAX_BODY_BYTES, Plan, fault};
 use crate::engine::profiles::{Owner, ProfileSpec};
@@ -20,6 +22,7 @@ pub(super) struct Checked {
     pub max_body_bytes: u64,
     pub fresh_browser: bool,
     pub lease: std::time::Duration,
+    pub crawl_hooks: Option<CrawlHooks>,
 }
 
 /// The browser that a visit needs.
@@ -77,6 +80,9 @@ pub(super) fn check(run: Run) -> Result<Checked, Failure> {
         }
     }
     validate_setup(run.browser.as_ref(), run.instruments.as_ref(), run.limits.as_ref(), &mut errors);
+    if let Some(hooks) = &run.crawl_hooks {
+        validate_crawl_hooks(hooks, "crawl_hooks", &mut errors);
+    }
     let browser = run.browser.unwrap_or_default();
     errors.into_result().map_err(|e| fault::invalid("run", e.to_string()))?;
     let limits: VisitLimits = run.limits.unwrap_or_default();
@@ -86,6 +92,7 @@ pub(super) fn check(run: Run) -> Result<Checked, Failure> {
             visit_id: context.visit_id,
             commands: sequence.commands,
             limits,
+            crawl_hooks: run.crawl_hooks.as_ref().map(CrawlHooks::time).unwrap_or_default(),
             interactive: run.interactive,
         },
         site_url: sequence.url,
@@ -94,6 +101,7 @@ pub(super) fn check(run: Run) -> Result<Checked, Failure> {
         max_body_bytes,
         fresh_browser: run.fresh_browser,
         lease: super::lease(run.lease),
+        crawl_hooks: run.crawl_hooks,
         context,
     })
 }

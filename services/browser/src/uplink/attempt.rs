@@ -73,6 +73,11 @@ impl Drop for Inner {
 }
 
 impl AttemptUplink {
+    /// The service's own, for what belongs to no attempt.
+    pub fn service(&self) -> super::Uplink {
+        super::Uplink { shared: self.inner.shared.clone() }
+    }
+
     pub(super) fn new(shared: Arc<Shared>, visit_id: i64) -> Self {
         Self { inner: Arc::new(Inner { shared, visit_id, symbols: Symbols::default() }) }
     }

@@ -40,6 +40,9 @@ impl Api {
         match row.state {
             CrawlState::Paused => return row.reason.clone(),
             CrawlState::Running | CrawlState::Cancelling if row.queued + row.running > 0 => {}
+            CrawlState::Running | CrawlState::Cancelling if row.visits_are_over() && row.has_hooks() => {
+                return "its hooks, which are ending on the browser-services that served it".into();
+            }
             CrawlState::Running if !row.sealed => {
                 return "more visits, or the end of the list (AddVisits)".into();
             }

@@ -5,7 +5,7 @@ use prost_types::Duration as Wire;
 use sonde_proto::{
     FieldErrors,
     coordinator::v1::{CrawlSpec, Politeness, RetryPolicy},
-    validate_commands, validate_setup,
+    validate_commands, validate_crawl_hooks, validate_setup,
     visit::v1::{BrowserKind, BrowserSpec, Command, Instruments, Isolation, VisitLimits, command::Step},
 };
 
@@ -34,6 +34,9 @@ pub(super) fn check(spec: &CrawlSpec, errors: &mut FieldErrors) {
     }
     if spec.priority > 100 {
         found.push("priority", "0 to 100");
+    }
+    if let Some(hooks) = &spec.hooks {
+        validate_crawl_hooks(hooks, "hooks", &mut found);
     }
     if spec.labels.len() > 64 {
         found.push("labels", format!("{}: at most 64", spec.labels.len()));

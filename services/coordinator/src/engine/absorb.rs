@@ -84,6 +84,7 @@ impl Engine {
                 let result = self.steer(crawl, &verb, plan);
                 plan.steer(Steer { crawl, verb, result, reply });
             }
+            Msg::HooksEnded { crawl, ended } => plan.hooks_ended.push((crawl, ended)),
             Msg::Drain(reply) => {
                 self.draining.get_or_insert_default().push(reply);
                 self.write_task(plan, "");
@@ -352,6 +353,7 @@ impl Engine {
         let key = row.key;
         if row.state == CrawlState::Ended {
             self.crawls.remove(&key);
+            self.ending_hooks.remove(&key);
             self.described.retain(|(crawl, _)| *crawl != key);
             // A driver that was never served.
             drop(self.deps.live.take_drive(key));

@@ -5,6 +5,7 @@
 //! next round, so that commits are shared without being delayed.
 mod absorb;
 mod book;
+mod hooks;
 mod lease;
 mod plan;
 mod recover;
@@ -19,12 +20,14 @@ use std::{
 
 use sonde_proto::{
     browser::v1::BrowserEvent,
+    coordinator::v1::CrawlHooksEnded,
     storage::v1::SealAttemptResponse,
     visit::v1::{AttemptResult, BrowserKind, Failure, Outcome},
 };
 use sonde_runtime::{backoff::Backoff, clock::Mono};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 pub(crate) use book::Running;
 use book::{Book, Slot};
@@ -119,6 +122,11 @@ pub(crate) enum Msg {
         verb: Verb,
         reply: oneshot::Sender<Result<(), Unsteerable>>,
     },
+    /// The hooks of a crawl have ended on all of its services.
+    HooksEnded {
+        crawl: CrawlKey,
+        ended: CrawlHooksEnded,
+    },
     /// Stop leasing; answered when nothing runs any more and storage has what ended.
     Drain(oneshot::Sender<()>),
 }
@@ -153,6 +161,8 @@ pub(crate) struct Deps {
     pub store: Store,
     pub live: Live,
     pub storage: StorageClient,
+    /// The browser-services, by endpoint.
+    pub browsers: BTreeMap<String, Channel>,
     pub outbox_bell: Arc<Notify>,
     pub clock: Clock,
     pub task_id: i64,
@@ -181,6 +191,8 @@ pub(crate) struct Engine {
     outbox_full: bool,
     outbox_left: bool,
     seals: Arc<tokio::sync::Semaphore>,
+    /// Crawls whose hooks were asked to end.
+    ending_hooks: HashSet<CrawlKey>,
 }
 
 impl Engine {
@@ -263,6 +275,9 @@ impl Engine {
         }
         for lease in done.leases {
             self.start(lease);
+        }
+        for due in done.hooks_due {
+            self.end_hooks(due);
         }
         for row in done.crawls {
             self.touched.remove(&row.key);

@@ -5,7 +5,10 @@ use std::{
 };
 
 use sonde_proto::{
-    browser::v1::BrowserEvent, coordinator::v1::CrawlState, storage::v1::LedgerRow, visit::v1::AttemptResult,
+    browser::v1::BrowserEvent,
+    coordinator::v1::{CrawlHooksEnded, CrawlState},
+    storage::v1::LedgerRow,
+    visit::v1::AttemptResult,
 };
 use sonde_runtime::clock::Mono;
 use tokio::sync::oneshot;
@@ -77,6 +80,7 @@ pub(super) struct Plan {
     pub started: Vec<(u32, BrowserEvent)>,
     pub ledger: Vec<LedgerRow>,
     pub states: Vec<StateChange>,
+    pub hooks_ended: Vec<(CrawlKey, CrawlHooksEnded)>,
     pub cancel: Vec<CancelQueued>,
     pub touched: BTreeSet<CrawlKey>,
     pub lease: Option<LeaseInput>,
@@ -93,6 +97,7 @@ impl Plan {
             && self.started.is_empty()
             && self.ledger.is_empty()
             && self.states.is_empty()
+            && self.hooks_ended.is_empty()
             && self.cancel.is_empty()
             && self.touched.is_empty()
             && self.lease.is_none()

@@ -47,6 +47,7 @@ impl Engine {
             outbox_full: false,
             outbox_left: false,
             seals: Arc::new(Semaphore::new(seal::PARALLEL)),
+            ending_hooks: HashSet::new(),
             deps,
         };
         engine.cancel_orphans().await?;

@@ -5,12 +5,16 @@ use sonde_proto::coordinator::v1::{AttemptFailed, CrawlState, VisitEnded, crawl_
 use sonde_runtime::clock::Mono;
 
 use super::{
+    hooks::HooksDue,
     lease::{self, Lease},
     plan::{AttemptEnd, CancelQueued, Plan},
 };
 use crate::{
     ledger,
-    store::{CrawlKey, CrawlRow, Shown, StoreError, Tx, VisitFilter, crawls_by_key, outbox_len, visit_page},
+    store::{
+        CrawlKey, CrawlRow, Shown, StoreError, Tx, VisitFilter, crawls_by_key, endpoints_of, outbox_len,
+        visit_page,
+    },
     time::{timestamp, wire},
     visit::{Event, Step, apply},
 };
@@ -26,6 +30,8 @@ pub(super) struct Done {
     /// The crawls it changed, as they are now.
     pub crawls: Vec<CrawlRow>,
     pub more_to_cancel: BTreeSet<CrawlKey>,
+    /// Crawls whose visits have all ended, and whose hooks have not.
+    pub hooks_due: Vec<HooksDue>,
     pub outbox_grew: bool,
     pub outbox_full: bool,
     /// Whether storage has yet to confirm a row.
@@ -47,6 +53,11 @@ pub(super) fn run(tx: &mut Tx<'_>, plan: &Plan) -> Result<Done, StoreError> {
     for change in &plan.states {
         tx.set_crawl_state(change.crawl, change.state, &change.reason, plan.now_us)?;
         touched.insert(change.crawl);
+    }
+    for (crawl, ended) in &plan.hooks_ended {
+        tx.hooks_ended(*crawl)?;
+        tx.event(*crawl, plan.now_us, crawl_event::Event::CrawlHooksEnded(ended.clone()))?;
+        touched.insert(*crawl);
     }
     let mut outbox_grew = !plan.ledger.is_empty();
     for row in &plan.ledger {
@@ -73,12 +84,13 @@ pub(super) fn run(tx: &mut Tx<'_>, plan: &Plan) -> Result<Done, StoreError> {
     };
     touched.extend(leased.leases.iter().map(|lease| lease.running.crawl));
     tx.flush()?;
-    let crawls = settle(tx, &touched, plan)?;
+    let (crawls, hooks_due) = settle(tx, &touched, plan)?;
     let outbox_left = outbox_len(tx.conn(), 1)? > 0;
     Ok(Done {
         leases: leased.leases,
         crawls,
         more_to_cancel,
+        hooks_due,
         outbox_grew,
         outbox_full,
         outbox_left,
@@ -174,20 +186,29 @@ fn cancel_queued(tx: &mut Tx<'_>, cancel: &CancelQueued, now_us: i64) -> Result<
     Ok(page.len())
 }
 
-/// Ends the crawls whose visits have all ended, and says how the touched ones are now.
-fn settle(tx: &mut Tx<'_>, touched: &BTreeSet<CrawlKey>, plan: &Plan) -> Result<Vec<CrawlRow>, StoreError> {
+/// Ends the crawls whose visits, and hooks, have all ended; says how the touched ones are now, and whose hooks are to end.
+fn settle(
+    tx: &mut Tx<'_>,
+    touched: &BTreeSet<CrawlKey>,
+    plan: &Plan,
+) -> Result<(Vec<CrawlRow>, Vec<HooksDue>), StoreError> {
     let keys: Vec<CrawlKey> = touched.iter().copied().collect();
     let mut rows = crawls_by_key(tx.conn(), &keys)?;
-    for row in &mut rows {
-        let over = row.sealed && row.total == row.outcomes.iter().sum::<u64>();
-        if row.state != CrawlState::Ended && over {
-            let reason = match row.state {
-                CrawlState::Cancelling => "cancelled",
-                _ => "every visit has its outcome",
-            };
-            tx.set_crawl_state(row.key, CrawlState::Ended, reason, plan.now_us)?;
-            row.state = CrawlState::Ended;
+    let mut hooks_due = Vec::new();
+    for row in rows.iter_mut().filter(|row| row.state != CrawlState::Ended && row.visits_are_over()) {
+        if row.has_hooks() {
+            let endpoints = endpoints_of(tx.conn(), row.key)?;
+            if !endpoints.is_empty() {
+                hooks_due.push(HooksDue { crawl: row.key, crawl_id: row.crawl_id.clone(), endpoints });
+                continue;
+            }
         }
+        let reason = match row.state {
+            CrawlState::Cancelling => "cancelled",
+            _ => "every visit has its outcome",
+        };
+        tx.set_crawl_state(row.key, CrawlState::Ended, reason, plan.now_us)?;
+        row.state = CrawlState::Ended;
     }
-    Ok(rows)
+    Ok((rows, hooks_due))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use sonde_proto::{
     browser::v1::{AttemptContext, Run},
     coordinator::v1::CrawlSpec,
-    visit::v1::{Command, CommandSequence},
+    visit::v1::{Command, CommandSequence, CrawlHooks},
 };
 use sonde_runtime::clock::Mono;
 use tokio::sync::mpsc;
@@ -108,6 +108,7 @@ impl Current {
             lease: Some(wire(lease)),
             interactive: r.kind == CrawlKind::Driven,
             fresh_browser: assigned.fresh_browser,
+            crawl_hooks: r.spec.hooks.clone(),
         })
     }
 
@@ -127,5 +128,6 @@ fn budget(spec: &CrawlSpec, commands: &[Command]) -> Duration {
     };
     let sum =
         or(limits.prepare, 30) + or(limits.seal, 30) + commands.iter().map(Command::time).sum::<Duration>();
-    limits.total.as_ref().map_or(sum, span) + SLACK
+    let hooks = spec.hooks.as_ref().map(CrawlHooks::time).unwrap_or_default();
+    limits.total.as_ref().map_or(sum, span) + hooks + SLACK
 }

@@ -153,6 +153,14 @@ pub(crate) fn attempts_of(
     page(conn, "crawl = ?1 AND visit_no = ?2 ORDER BY fence", [crawl.0, visit_no])
 }
 
+/// The browser-services that served a crawl.
+pub(crate) fn endpoints_of(conn: &Connection, crawl: CrawlKey) -> Result<Vec<String>, StoreError> {
+    let mut all =
+        conn.prepare_cached("SELECT DISTINCT endpoint FROM attempts WHERE crawl = ?1 ORDER BY endpoint")?;
+    let rows = all.query_map([crawl.0], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 fn page(
     conn: &Connection,
     condition: &str,

@@ -70,6 +70,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The crawl waits for its hooks no more.
+    pub fn hooks_ended(&mut self, crawl: CrawlKey) -> Result<(), StoreError> {
+        self.conn.prepare_cached("UPDATE crawls SET hooks_ended = 1 WHERE key = ?1")?.execute([crawl.0])?;
+        Ok(())
+    }
+
     pub fn note_site_end(&mut self, site: &str, now_us: i64) -> Result<(), StoreError> {
         self.conn
             .prepare_cached("INSERT OR REPLACE INTO site_ends (site, ended_at) VALUES (?1, ?2)")?

@@ -21,7 +21,9 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use attempts::{AttemptRow, NewAttempt, SlotRow, attempts_of, known_slots, running_attempts};
+pub(crate) use attempts::{
+    AttemptRow, NewAttempt, SlotRow, attempts_of, endpoints_of, known_slots, running_attempts,
+};
 pub(crate) use crawls::{
     NewCrawl, active_crawls, count_active, crawl_by_id, crawl_by_request, crawl_key, crawl_page,
     crawls_by_key, events_after, recent_site_ends,

@@ -44,10 +44,24 @@ pub(crate) struct CrawlRow {
     pub attempts: u64,
     /// By the outcome's number, from 1.
     pub outcomes: [u64; 8],
+    /// Its hooks have ended everywhere.
+    pub hooks_ended: bool,
+}
+
+impl CrawlRow {
+    /// No more visits come, and each has its outcome.
+    pub fn visits_are_over(&self) -> bool {
+        self.sealed && self.total == self.outcomes.iter().sum::<u64>()
+    }
+
+    /// Whether it has hooks that have not ended.
+    pub fn has_hooks(&self) -> bool {
+        self.spec.hooks.is_some() && !self.hooks_ended
+    }
 }
 
 pub(super) const CRAWL_COLUMNS: &str = "key, crawl_id, spec, kind, state, reason, sealed, created_at, ended_at, \
-    last_sequence, total, queued, running, attempts, o1, o2, o3, o4, o5, o6, o7, o8";
+    last_sequence, total, queued, running, attempts, o1, o2, o3, o4, o5, o6, o7, o8, hooks_ended";
 
 fn counter(row: &Row<'_>, column: usize) -> Result<u64, StoreError> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
@@ -82,6 +96,7 @@ pub(super) fn crawl_row(row: &Row<'_>) -> Result<CrawlRow, StoreError> {
         running: counter(row, 12)?,
         attempts: counter(row, 13)?,
         outcomes,
+        hooks_ended: row.get(22)?,
         crawl_id,
     })
 }

@@ -6,7 +6,8 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::StoreError;
 
 /// Migrations; the first makes version 1. Never edit one that was released: append.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema.sql"), "ALTER TABLE crawls ADD COLUMN hooks_ended INTEGER NOT NULL DEFAULT 0;"];
 
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let mut conn = Connection::open(path)?;

@@ -12,16 +12,16 @@ use std::{
 use sonde_proto::{
     BREAKER_FINGERPRINT,
     browser::v1::{
-        Attached, AttemptEnded, BrowserEvent, BrowserEventKind, CommandEnded, GetInfoRequest,
-        GetInfoResponse, Opened, PhaseChanged, Rejected, Run, RunningAttempt, SessionRequest,
-        SessionResponse,
+        Attached, AttemptEnded, BrowserEvent, BrowserEventKind, CommandEnded, EndCrawlRequest,
+        EndCrawlResponse, GetInfoRequest, GetInfoResponse, Opened, PhaseChanged, Rejected, Run,
+        RunningAttempt, SessionRequest, SessionResponse,
         browser_service_server::{BrowserService, BrowserServiceServer},
         session_request::Message as Ask,
         session_response::Message as Answer,
     },
     visit::v1::{
-        AttemptResult, BrowserKind, CommandResult, CommandStatus, Failure, FailureKind, Outcome, Phase,
-        RetryAdvice, SealSummary,
+        AttemptResult, BrowserKind, CommandResult, CommandStatus, CrawlHookResult, Failure, FailureKind,
+        Outcome, Phase, RetryAdvice, SealSummary,
     },
 };
 use tokio::sync::{mpsc, watch};
@@ -39,6 +39,8 @@ pub struct Ran {
     pub visit_id: i64,
     pub began: Instant,
     pub ended: Option<Instant>,
+    /// Plugins of the crawl's hooks.
+    pub hooks: Vec<String>,
 }
 
 enum Order {
@@ -66,6 +68,10 @@ struct Inner {
     slots: HashMap<u32, SlotState>,
     ran: Vec<Ran>,
     attaches: usize,
+    /// Crawls whose hooks were asked to end, each time.
+    ended_crawls: Vec<String>,
+    /// How often that is refused first.
+    deaf: usize,
 }
 
 #[derive(Clone)]
@@ -74,6 +80,8 @@ pub struct ScriptedBrowsers {
     slots: u32,
     /// Lets visits of `hang` go on.
     pub release: watch::Sender<bool>,
+    /// Lets hooks of crawls end.
+    pub hooks_end: watch::Sender<bool>,
 }
 
 impl ScriptedBrowsers {
@@ -81,8 +89,16 @@ impl ScriptedBrowsers {
     pub const REST: Duration = Duration::from_millis(900);
 
     pub fn new(slots: u32) -> Self {
-        let inner = Inner { instance: "one".into(), slots: HashMap::new(), ran: Vec::new(), attaches: 0 };
-        Self { inner: Arc::new(Mutex::new(inner)), slots, release: watch::Sender::new(false) }
+        let inner = Inner {
+            instance: "one".into(),
+            slots: HashMap::new(),
+            ran: Vec::new(),
+            attaches: 0,
+            ended_crawls: Vec::new(),
+            deaf: 0,
+        };
+        let (release, hooks_end) = (watch::Sender::new(false), watch::Sender::new(false));
+        Self { inner: Arc::new(Mutex::new(inner)), slots, release, hooks_end }
     }
 
     pub fn routes(&self) -> Routes {
@@ -95,6 +111,15 @@ impl ScriptedBrowsers {
 
     pub fn attaches(&self) -> usize {
         self.inner.lock().unwrap().attaches
+    }
+
+    pub fn ended_crawls(&self) -> Vec<String> {
+        self.inner.lock().unwrap().ended_crawls.clone()
+    }
+
+    /// EndCrawl is answered with UNAVAILABLE so often.
+    pub fn deafen(&self, times: usize) {
+        self.inner.lock().unwrap().deaf = times;
     }
 
     /// Attempts that run now.
@@ -192,6 +217,7 @@ impl ScriptedBrowsers {
                 visit_id: context.visit_id,
                 began: Instant::now(),
                 ended: None,
+                hooks: run.crawl_hooks.clone().unwrap_or_default().plugins,
             });
             let state = inner.slots.entry(slot).or_default();
             let (visit_id, fence) = (context.visit_id, context.fence);
@@ -336,6 +362,29 @@ impl BrowserService for ScriptedBrowsers {
             browsers: vec![BrowserKind::Chromium.into()],
             ..Default::default()
         }))
+    }
+
+    async fn end_crawl(
+        &self,
+        request: Request<EndCrawlRequest>,
+    ) -> Result<Response<EndCrawlResponse>, Status> {
+        let crawl_id = request.into_inner().crawl_id;
+        {
+            let mut inner = self.inner.lock().unwrap();
+            inner.ended_crawls.push(crawl_id);
+            if inner.deaf > 0 {
+                inner.deaf -= 1;
+                return Err(Status::unavailable("scripted"));
+            }
+        }
+        drop(self.hooks_end.subscribe().wait_for(|yes| *yes).await);
+        let hook = CrawlHookResult {
+            plugin: "setup".into(),
+            hook: "on_CrawlSetup__10_setup.sh".into(),
+            status: "succeeded".into(),
+            ..Default::default()
+        };
+        Ok(Response::new(EndCrawlResponse { hooks: vec![hook] }))
     }
 
     type SessionStream = Pin<Box<dyn Stream<Item = Result<SessionResponse, Status>> + Send>>;

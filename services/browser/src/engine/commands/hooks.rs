@@ -22,6 +22,8 @@ use crate::engine::{CommandReport, Progress};
 use crate::hooks::chrome::{Landed, Lent, Navigation, Session, WaitUntil};
 use crate::hooks::event::{Event, HookResult};
 use crate::hooks::host::{HostError, Prepared};
+use crate::hooks::keep::{Kept, MAX_BYTES, keep};
+use crate::hooks::record::bounded;
 use crate::hooks::runner;
 use crate::uplink::AttemptUplink;
 
@@ -29,14 +31,6 @@ use crate::uplink::AttemptUplink;
 const EVENTS: usize = 1024;
 /// Of the command's time, what is kept for storing what hooks left.
 const STORING: Duration = Duration::from_secs(5);
-/// Files stored of one command.
-const MAX_FILES: usize = 1000;
-/// Bytes of one of them.
-const MAX_FILE: u64 = 64 << 20;
-/// Bytes of all of them.
-const MAX_BYTES: u64 = 512 << 20;
-/// Bytes of records that the result tells.
-const MAX_RECORDS: usize = 1 << 20;
 
 /// The browser, lent to hooks for as long as this lives.
 pub(in crate::engine) struct Loan {
@@ -215,12 +209,7 @@ async fn load(page: &mut impl Page, wish: Navigation, limit: Instant) {
 }
 
 fn value(results: &[HookResult], left_out: &std::collections::BTreeMap<String, String>) -> Value {
-    let (mut records, mut bytes, mut dropped) = (Vec::new(), 0, 0u64);
-    for record in results.iter().flat_map(|r| &r.records) {
-        let record = json!(record);
-        bytes += record.to_string().len();
-        if bytes <= MAX_RECORDS { records.push(record) } else { dropped += 1 }
-    }
+    let (records, dropped) = bounded(results.iter().flat_map(|r| &r.records));
     let hooks: Vec<_> = results
         .iter()
         .map(|r| {
@@ -242,34 +231,23 @@ async fn store(
     results: &[HookResult],
     deadline: Instant,
 ) -> Result<Vec<ArtifactRef>, sonde_proto::visit::v1::Failure> {
-    let (mut artifacts, mut bytes) = (Vec::new(), 0);
+    let mut artifacts = Vec::new();
     let mut dropped: (u64, u64) = (0, 0);
-    for result in results {
-        for output in &result.outputs {
-            let fits =
-                artifacts.len() < MAX_FILES && output.size <= MAX_FILE && bytes + output.size <= MAX_BYTES;
-            // A hook's path was told by the runner, which follows no links; a file may be gone meanwhile.
-            let content = match fits {
-                true => tokio::fs::read(dir.join(&result.plugin).join(&output.path)).await.ok(),
-                false => None,
-            };
-            let Some(content) = content else {
-                dropped = (dropped.0 + 1, dropped.1 + output.size);
-                continue;
-            };
-            bytes += output.size;
-            let length = i64::try_from(content.len()).unwrap_or(i64::MAX);
-            let sha256 = uplink.put_blob(content.into(), deadline).await.map_err(|e| e.failure())?;
-            let path: String =
-                output.path.to_string_lossy().chars().map(|c| if c == '/' { '_' } else { c }).collect();
-            artifacts.push(ArtifactRef {
-                kind: "hook_output".to_owned(),
-                name: format!("{}-{index}-{}-{path}", uplink.visit_id(), result.plugin),
-                media_type: output.mimetype.clone(),
-                sha256,
-                bytes: length,
-            });
-        }
+    let kept = keep(&uplink.service(), dir, results, deadline).await.map_err(|e| e.failure())?;
+    for Kept { result, output, blob } in kept {
+        let Some((sha256, bytes)) = blob else {
+            dropped = (dropped.0 + 1, dropped.1 + output.size);
+            continue;
+        };
+        let path: String =
+            output.path.to_string_lossy().chars().map(|c| if c == '/' { '_' } else { c }).collect();
+        artifacts.push(ArtifactRef {
+            kind: "hook_output".to_owned(),
+            name: format!("{}-{index}-{}-{path}", uplink.visit_id(), result.plugin),
+            media_type: output.mimetype.clone(),
+            sha256,
+            bytes,
+        });
     }
     if dropped.0 > 0 {
         let row = Row::Truncation(Truncation {

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sonde/record/v1/ledger.proto.
  */
 export const file_sonde_record_v1_ledger: GenFile = /*@__PURE__*/
-  fileDesc("Chxzb25kZS9yZWNvcmQvdjEvbGVkZ2VyLnByb3RvEg9zb25kZS5yZWNvcmQudjEioQEKBFRhc2sSDwoHdGFza19pZBgBIAEoAxIfCgpzdGFydF90aW1lGAIgASgJQguStRgHaXNvODYwMRIgCg5tYW5hZ2VyX3BhcmFtcxgDIAEoCUIIkrUYBGpzb24SFwoPb3BlbndwbV92ZXJzaW9uGAQgASgJEhcKD2Jyb3dzZXJfdmVyc2lvbhgFIAEoCToTirUYDwoEdGFzayIHdGFza19pZCKIAQoFQ3Jhd2wSEgoKYnJvd3Nlcl9pZBgBIAEoDRIPCgd0YXNrX2lkGAIgASgDEiAKDmJyb3dzZXJfcGFyYW1zGAMgASgJQgiStRgEanNvbhIfCgpzdGFydF90aW1lGAQgASgJQguStRgHaXNvODYwMToXirUYEwoFY3Jhd2wiCmJyb3dzZXJfaWQihwIKCVNpdGVWaXNpdBIQCgh2aXNpdF9pZBgBIAEoAxISCgpicm93c2VyX2lkGAIgASgNEhkKCHNpdGVfdXJsGAMgASgJQgeStRgDdXJsEhYKCXNpdGVfcmFuaxgEIAEoA0gAiAEBEhAKCGNyYXdsX2lkGAUgASgJEhAKCHZpc2l0X25vGAYgASgDEg8KB2F0dGVtcHQYByABKA0SDQoFZmVuY2UYCCABKAMSHwoKc3RhcnRfdGltZRgJIAEoCUILkrUYB2lzbzg2MDE6Loq1GCoKC3NpdGVfdmlzaXRzIgh2aXNpdF9pZCoRY3Jhd2xfaWQsdmlzaXRfbm9CDAoKX3NpdGVfcmFuayKDAwoJVmlzaXRTZWFsEhAKCHZpc2l0X2lkGAEgASgDEhAKCGNyYXdsX2lkGAIgASgJEhAKCHZpc2l0X25vGAMgASgDEg8KB2F0dGVtcHQYBCABKA0SDQoFZmVuY2UYBSABKAMSEAoIY29tcGxldGUYBiABKAgSDwoHb3V0Y29tZRgHIAEoCRIZCgdzdHJlYW1zGAggASgJQgiStRgEanNvbhIcCgpyb3dfY291bnRzGAkgASgJQgiStRgEanNvbhIhChRpbnN0cnVtZW50c19yZWFkeV9hdBgKIAEoA0gAiAEBEiAKE25hdmlnYXRpb25fc3RhcnRfYXQYCyABKANIAYgBARIeCglzZWFsZWRfYXQYDCABKAlCC5K1GAdpc284NjAxOi6KtRgqCgt2aXNpdF9zZWFscyIIdmlzaXRfaWQqEWNyYXdsX2lkLHZpc2l0X25vQhcKFV9pbnN0cnVtZW50c19yZWFkeV9hdEIWChRfbmF2aWdhdGlvbl9zdGFydF9hdCKAAQoPSW5jb21wbGV0ZVZpc2l0EhAKCHZpc2l0X2lkGAEgASgDEg4KBnJlYXNvbhgCIAEoCRIdCgZyYW5nZXMYAyABKAlCCJK1GARqc29uSACIAQE6IYq1GB0KEWluY29tcGxldGVfdmlzaXRzIgh2aXNpdF9pZEIJCgdfcmFuZ2VzIpgCCgxWaXNpdE91dGNvbWUSEAoIY3Jhd2xfaWQYASABKAkSEAoIdmlzaXRfbm8YAiABKAMSGQoIc2l0ZV91cmwYAyABKAlCB5K1GAN1cmwSDwoHb3V0Y29tZRgEIAEoCRIVCgh2aXNpdF9pZBgFIAEoA0gAiAEBEhAKCGF0dGVtcHRzGAYgASgNEhIKBWVycm9yGAcgASgJSAGIAQESEgoFcGhhc2UYCCABKAlIAogBARIdCghlbmRlZF9hdBgJIAEoCUILkrUYB2lzbzg2MDE6J4q1GCMKDnZpc2l0X291dGNvbWVzIhFjcmF3bF9pZCx2aXNpdF9ub0ILCglfdmlzaXRfaWRCCAoGX2Vycm9yQggKBl9waGFzZSKOAQoKUHJvdmVuYW5jZRIQCghjcmF3bF9pZBgBIAEoCRIPCgdzdWJqZWN0GAIgASgJEhcKBWZhY3RzGAMgASgJQgiStRgEanNvbhIgCgtyZWNvcmRlZF9hdBgEIAEoCUILkrUYB2lzbzg2MDE6Ioq1GB4KCnByb3ZlbmFuY2UiEGNyYXdsX2lkLHN1YmplY3QiiwEKCkNhcGFiaWxpdHkSEAoIY3Jhd2xfaWQYASABKAkSEgoKYnJvd3Nlcl9pZBgCIAEoDRITCgtmaWVsZF9ncm91cBgDIAEoCRINCgVzdGF0ZRgEIAEoCTozirUYLwoMY2FwYWJpbGl0aWVzIh9jcmF3bF9pZCxicm93c2VyX2lkLGZpZWxkX2dyb3VwIugHCgdQcm9jZXNzEhIKCnByb2Nlc3NfaWQYASABKAkSFgoJcGFyZW50X2lkGAIgASgJSACIAQESEgoKbWFjaGluZV9pZBgDIAEoCRIUCgxwcm9jZXNzX3R5cGUYBCABKAkSDQoFbGFiZWwYBSABKAkSDgoGc3RhdHVzGAYgASgJEhAKCHJldmlzaW9uGAcgASgNEgsKA3B3ZBgIIAEoCRIVCgNjbWQYCSABKAlCCJK1GARqc29uEhUKA2VudhgKIAEoCUIIkrUYBGpzb24SFwoKdGltZW91dF9tcxgLIAEoA0gBiAEBEhAKA3BpZBgMIAEoDUgCiAEBEhgKC3N0YXJ0X3RpY2tzGA0gASgDSAOIAQESDwoHYm9vdF9pZBgOIAEoCRIfCgpjcmVhdGVkX2F0GA8gASgJQguStRgHaXNvODYwMRIkCgpzdGFydGVkX2F0GBAgASgJQguStRgHaXNvODYwMUgEiAEBEiIKCGVuZGVkX2F0GBEgASgJQguStRgHaXNvODYwMUgFiAEBEhYKCWV4aXRfY29kZRgSIAEoBUgGiAEBEhMKBnNpZ25hbBgTIAEoBUgHiAEBEhcKCmVuZF9yZWFzb24YFCABKAlICIgBARIXCgplbmRfZGV0YWlsGBUgASgJSAmIAQESGwoOcGVha19yc3NfYnl0ZXMYFiABKANICogBARITCgZjcHVfbXMYFyABKANIC4gBARIYCgtzdGRvdXRfcGF0aBgYIAEoCUgMiAEBEhgKC3N0ZGVycl9wYXRoGBkgASgJSA2IAQESEAoDdXJsGBogASgJSA6IAQESFQoIcmV0cnlfb2YYGyABKAlID4gBARIXCgpicm93c2VyX2lkGBwgASgNSBCIAQESGwoJdmlzaXRfaWRzGB0gASgJQgiStRgEanNvbhIZCgdjb250ZXh0GB4gASgJQgiStRgEanNvbjoxirUYLQoJcHJvY2Vzc2VzIgpwcm9jZXNzX2lkKgpicm93c2VyX2lkMghyZXZpc2lvbkIMCgpfcGFyZW50X2lkQg0KC190aW1lb3V0X21zQgYKBF9waWRCDgoMX3N0YXJ0X3RpY2tzQg0KC19zdGFydGVkX2F0QgsKCV9lbmRlZF9hdEIMCgpfZXhpdF9jb2RlQgkKB19zaWduYWxCDQoLX2VuZF9yZWFzb25CDQoLX2VuZF9kZXRhaWxCEQoPX3BlYWtfcnNzX2J5dGVzQgkKB19jcHVfbXNCDgoMX3N0ZG91dF9wYXRoQg4KDF9zdGRlcnJfcGF0aEIGCgRfdXJsQgsKCV9yZXRyeV9vZkINCgtfYnJvd3Nlcl9pZGIGcHJvdG8z", [file_sonde_record_v1_options]);
+  fileDesc("Chxzb25kZS9yZWNvcmQvdjEvbGVkZ2VyLnByb3RvEg9zb25kZS5yZWNvcmQudjEioQEKBFRhc2sSDwoHdGFza19pZBgBIAEoAxIfCgpzdGFydF90aW1lGAIgASgJQguStRgHaXNvODYwMRIgCg5tYW5hZ2VyX3BhcmFtcxgDIAEoCUIIkrUYBGpzb24SFwoPb3BlbndwbV92ZXJzaW9uGAQgASgJEhcKD2Jyb3dzZXJfdmVyc2lvbhgFIAEoCToTirUYDwoEdGFzayIHdGFza19pZCKIAQoFQ3Jhd2wSEgoKYnJvd3Nlcl9pZBgBIAEoDRIPCgd0YXNrX2lkGAIgASgDEiAKDmJyb3dzZXJfcGFyYW1zGAMgASgJQgiStRgEanNvbhIfCgpzdGFydF90aW1lGAQgASgJQguStRgHaXNvODYwMToXirUYEwoFY3Jhd2wiCmJyb3dzZXJfaWQihwIKCVNpdGVWaXNpdBIQCgh2aXNpdF9pZBgBIAEoAxISCgpicm93c2VyX2lkGAIgASgNEhkKCHNpdGVfdXJsGAMgASgJQgeStRgDdXJsEhYKCXNpdGVfcmFuaxgEIAEoA0gAiAEBEhAKCGNyYXdsX2lkGAUgASgJEhAKCHZpc2l0X25vGAYgASgDEg8KB2F0dGVtcHQYByABKA0SDQoFZmVuY2UYCCABKAMSHwoKc3RhcnRfdGltZRgJIAEoCUILkrUYB2lzbzg2MDE6Loq1GCoKC3NpdGVfdmlzaXRzIgh2aXNpdF9pZCoRY3Jhd2xfaWQsdmlzaXRfbm9CDAoKX3NpdGVfcmFuayKDAwoJVmlzaXRTZWFsEhAKCHZpc2l0X2lkGAEgASgDEhAKCGNyYXdsX2lkGAIgASgJEhAKCHZpc2l0X25vGAMgASgDEg8KB2F0dGVtcHQYBCABKA0SDQoFZmVuY2UYBSABKAMSEAoIY29tcGxldGUYBiABKAgSDwoHb3V0Y29tZRgHIAEoCRIZCgdzdHJlYW1zGAggASgJQgiStRgEanNvbhIcCgpyb3dfY291bnRzGAkgASgJQgiStRgEanNvbhIhChRpbnN0cnVtZW50c19yZWFkeV9hdBgKIAEoA0gAiAEBEiAKE25hdmlnYXRpb25fc3RhcnRfYXQYCyABKANIAYgBARIeCglzZWFsZWRfYXQYDCABKAlCC5K1GAdpc284NjAxOi6KtRgqCgt2aXNpdF9zZWFscyIIdmlzaXRfaWQqEWNyYXdsX2lkLHZpc2l0X25vQhcKFV9pbnN0cnVtZW50c19yZWFkeV9hdEIWChRfbmF2aWdhdGlvbl9zdGFydF9hdCKAAQoPSW5jb21wbGV0ZVZpc2l0EhAKCHZpc2l0X2lkGAEgASgDEg4KBnJlYXNvbhgCIAEoCRIdCgZyYW5nZXMYAyABKAlCCJK1GARqc29uSACIAQE6IYq1GB0KEWluY29tcGxldGVfdmlzaXRzIgh2aXNpdF9pZEIJCgdfcmFuZ2VzIpgCCgxWaXNpdE91dGNvbWUSEAoIY3Jhd2xfaWQYASABKAkSEAoIdmlzaXRfbm8YAiABKAMSGQoIc2l0ZV91cmwYAyABKAlCB5K1GAN1cmwSDwoHb3V0Y29tZRgEIAEoCRIVCgh2aXNpdF9pZBgFIAEoA0gAiAEBEhAKCGF0dGVtcHRzGAYgASgNEhIKBWVycm9yGAcgASgJSAGIAQESEgoFcGhhc2UYCCABKAlIAogBARIdCghlbmRlZF9hdBgJIAEoCUILkrUYB2lzbzg2MDE6J4q1GCMKDnZpc2l0X291dGNvbWVzIhFjcmF3bF9pZCx2aXNpdF9ub0ILCglfdmlzaXRfaWRCCAoGX2Vycm9yQggKBl9waGFzZSKOAQoKUHJvdmVuYW5jZRIQCghjcmF3bF9pZBgBIAEoCRIPCgdzdWJqZWN0GAIgASgJEhcKBWZhY3RzGAMgASgJQgiStRgEanNvbhIgCgtyZWNvcmRlZF9hdBgEIAEoCUILkrUYB2lzbzg2MDE6Ioq1GB4KCnByb3ZlbmFuY2UiEGNyYXdsX2lkLHN1YmplY3QiiwEKCkNhcGFiaWxpdHkSEAoIY3Jhd2xfaWQYASABKAkSEgoKYnJvd3Nlcl9pZBgCIAEoDRITCgtmaWVsZF9ncm91cBgDIAEoCRINCgVzdGF0ZRgEIAEoCTozirUYLwoMY2FwYWJpbGl0aWVzIh9jcmF3bF9pZCxicm93c2VyX2lkLGZpZWxkX2dyb3VwIugHCgdQcm9jZXNzEhIKCnByb2Nlc3NfaWQYASABKAkSFgoJcGFyZW50X2lkGAIgASgJSACIAQESEgoKbWFjaGluZV9pZBgDIAEoCRIUCgxwcm9jZXNzX3R5cGUYBCABKAkSDQoFbGFiZWwYBSABKAkSDgoGc3RhdHVzGAYgASgJEhAKCHJldmlzaW9uGAcgASgNEgsKA3B3ZBgIIAEoCRIVCgNjbWQYCSABKAlCCJK1GARqc29uEhUKA2VudhgKIAEoCUIIkrUYBGpzb24SFwoKdGltZW91dF9tcxgLIAEoA0gBiAEBEhAKA3BpZBgMIAEoDUgCiAEBEhgKC3N0YXJ0X3RpY2tzGA0gASgDSAOIAQESDwoHYm9vdF9pZBgOIAEoCRIfCgpjcmVhdGVkX2F0GA8gASgJQguStRgHaXNvODYwMRIkCgpzdGFydGVkX2F0GBAgASgJQguStRgHaXNvODYwMUgEiAEBEiIKCGVuZGVkX2F0GBEgASgJQguStRgHaXNvODYwMUgFiAEBEhYKCWV4aXRfY29kZRgSIAEoBUgGiAEBEhMKBnNpZ25hbBgTIAEoBUgHiAEBEhcKCmVuZF9yZWFzb24YFCABKAlICIgBARIXCgplbmRfZGV0YWlsGBUgASgJSAmIAQESGwoOcGVha19yc3NfYnl0ZXMYFiABKANICogBARITCgZjcHVfbXMYFyABKANIC4gBARIYCgtzdGRvdXRfcGF0aBgYIAEoCUgMiAEBEhgKC3N0ZGVycl9wYXRoGBkgASgJSA2IAQESEAoDdXJsGBogASgJSA6IAQESFQoIcmV0cnlfb2YYGyABKAlID4gBARIXCgpicm93c2VyX2lkGBwgASgNSBCIAQESGwoJdmlzaXRfaWRzGB0gASgJQgiStRgEanNvbhIZCgdjb250ZXh0GB4gASgJQgiStRgEanNvbjoxirUYLQoJcHJvY2Vzc2VzIgpwcm9jZXNzX2lkKgpicm93c2VyX2lkMghyZXZpc2lvbkIMCgpfcGFyZW50X2lkQg0KC190aW1lb3V0X21zQgYKBF9waWRCDgoMX3N0YXJ0X3RpY2tzQg0KC19zdGFydGVkX2F0QgsKCV9lbmRlZF9hdEIMCgpfZXhpdF9jb2RlQgkKB19zaWduYWxCDQoLX2VuZF9yZWFzb25CDQoLX2VuZF9kZXRhaWxCEQoPX3BlYWtfcnNzX2J5dGVzQgkKB19jcHVfbXNCDgoMX3N0ZG91dF9wYXRoQg4KDF9zdGRlcnJfcGF0aEIGCgRfdXJsQgsKCV9yZXRyeV9vZkINCgtfYnJvd3Nlcl9pZCKVAwoJQ3Jhd2xIb29rEhAKCGNyYXdsX2lkGAEgASgJEhMKC2luc3RhbmNlX2lkGAIgASgJEg4KBnBsdWdpbhgDIAEoCRIMCgRob29rGAQgASgJEg4KBnN0YXR1cxgFIAEoCRISCgpvdXRwdXRfc3RyGAYgASgJEhEKCWV4aXRfY29kZRgHIAEoBRIXCgplbmRfcmVhc29uGAggASgJSACIAQESEgoKYmFja2dyb3VuZBgJIAEoCBITCgtkdXJhdGlvbl9tcxgKIAEoAxIZCgdyZWNvcmRzGAsgASgJQgiStRgEanNvbhIZCgdvdXRwdXRzGAwgASgJQgiStRgEanNvbhIXCgVub3RlcxgNIAEoCUIIkrUYBGpzb24SEAoDcGlkGA4gASgNSAGIAQESHQoIZW5kZWRfYXQYDyABKAlCC5K1GAdpc284NjAxOjOKtRgvCgtjcmF3bF9ob29rcyIgY3Jhd2xfaWQsaW5zdGFuY2VfaWQscGx1Z2luLGhvb2tCDQoLX2VuZF9yZWFzb25CBgoEX3BpZGIGcHJvdG8z", [file_sonde_record_v1_options]);
 
 /**
  * One run of a coordinator on a data directory (OpenWPM: one TaskManager).
@@ -702,4 +702,123 @@ export type Process = Message<"sonde.record.v1.Process"> & {
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
   messageDesc(file_sonde_record_v1_ledger, 8);
+
+/**
+ * A hook of a crawl's start or end, on one browser-service, after its end.
+ *
+ * @generated from message sonde.record.v1.CrawlHook
+ */
+export type CrawlHook = Message<"sonde.record.v1.CrawlHook"> & {
+  /**
+   * Crawl.
+   *
+   * @generated from field: string crawl_id = 1;
+   */
+  crawlId: string;
+
+  /**
+   * Start of the browser-service that ran it (GetInfoResponse.instance_id).
+   *
+   * @generated from field: string instance_id = 2;
+   */
+  instanceId: string;
+
+  /**
+   * Plugin.
+   *
+   * @generated from field: string plugin = 3;
+   */
+  plugin: string;
+
+  /**
+   * File name: on_<Event>__<NN>_<name>...
+   *
+   * @generated from field: string hook = 4;
+   */
+  hook: string;
+
+  /**
+   * succeeded, failed, skipped or noresults.
+   *
+   * @generated from field: string status = 5;
+   */
+  status: string;
+
+  /**
+   * Its own word, or why it failed.
+   *
+   * @generated from field: string output_str = 6;
+   */
+  outputStr: string;
+
+  /**
+   * 0 where SIGTERM at the end was obeyed; 128 + a signal; -1 where it never started.
+   *
+   * @generated from field: int32 exit_code = 7;
+   */
+  exitCode: number;
+
+  /**
+   * timeout, output (too much of it), aborted, or clean_up (the crawl ended, and it obeyed); NULL when it ended by itself.
+   *
+   * @generated from field: optional string end_reason = 8;
+   */
+  endReason?: string | undefined;
+
+  /**
+   * Whether it ran beside the visits.
+   *
+   * @generated from field: bool background = 9;
+   */
+  background: boolean;
+
+  /**
+   * Milliseconds from its start to its end.
+   *
+   * @generated from field: int64 duration_ms = 10;
+   */
+  durationMs: bigint;
+
+  /**
+   * Records that it printed: JSON array; as many as fit into 1 MiB.
+   *
+   * @generated from field: string records = 11;
+   */
+  records: string;
+
+  /**
+   * Files that it left: JSON array of {"path","size","mimetype","sha256","stored"}; the bytes of those stored are blobs.
+   *
+   * @generated from field: string outputs = 12;
+   */
+  outputs: string;
+
+  /**
+   * Sentences on what was changed or left out: JSON array.
+   *
+   * @generated from field: string notes = 13;
+   */
+  notes: string;
+
+  /**
+   * Main process; NULL when it never started.
+   *
+   * @generated from field: optional uint32 pid = 14;
+   */
+  pid?: number | undefined;
+
+  /**
+   * When its end was seen: ISO 8601, milliseconds.
+   *
+   * @generated from field: string ended_at = 15;
+   */
+  endedAt: string;
+};
+
+/**
+ * Describes the message sonde.record.v1.CrawlHook.
+ * Use `create(CrawlHookSchema)` to create a new message.
+ */
+export const CrawlHookSchema: GenMessage<CrawlHook> = /*@__PURE__*/
+  messageDesc(file_sonde_record_v1_ledger, 9);
 
