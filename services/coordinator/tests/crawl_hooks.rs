@@ -69,7 +69,7 @@ async fn hooks_of_a_cancelled_crawl_end() {
     let made = create(&mut c.client, "a", hooked()).await;
     add(&mut c.client, &made.crawl_id, urls(3, "hang"), true).await;
     until("one runs", async || world.browsers.running() == 1).await;
-    let request = CancelCrawlRequest { crawl_id: made.crawl_id.clone(), ..Default::default() };
+    let request = CancelCrawlRequest { crawl_id: made.crawl_id.clone() };
     c.client.cancel_crawl(request).await.unwrap();
     let events = watch_to_end(&mut c.client, &made.crawl_id, 0).await;
     assert_eq!(reports(&events).len(), 1);
