@@ -117,7 +117,7 @@ fn alive(pid: &str) -> bool {
 async fn a_crawl_has_its_hooks_from_start_to_end() {
     let rig = Rig::start().await;
     let urls = rig.urls(&["redirects", "posts", "cookies", "frames"]);
-    let options = ["--hooks", "local", "--browsers", "2"];
+    let options = ["--hooks", "local", "--browsers", "2", "--load", "networkidle"];
     let arguments: Vec<&str> = urls.iter().map(String::as_str).chain(options).collect();
     let mut sonde = rig.crawl(&arguments);
     assert_eq!(sonde.code(CRAWL).await, 0, "{}\n{}", sonde.stdout(), sonde.stderr());
@@ -153,8 +153,12 @@ async fn a_crawl_has_its_hooks_from_start_to_end() {
         assert_eq!(rig.blob(seen["sha256"].as_str().unwrap()), "made once\n");
     }
     let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-    let running = count("SELECT COUNT(*) FROM processes WHERE process_type = 'hook' AND status <> 'exited'");
-    assert_eq!(running, 0);
+    let ended = |of| {
+        count(&format!(
+            "SELECT COUNT(*) FROM processes WHERE process_type = 'hook' AND status = 'exited' AND context LIKE '%{of}%'"
+        ))
+    };
+    assert_eq!((ended("crawl_id"), ended("visit_id")), (8, 4), "four of the crawl, one of each visit");
     check(&rig.world.data(), &Expectation::all_ok(4)).unwrap().assert_clean();
     rig.world.assert_nothing_left(SOON).await;
 }

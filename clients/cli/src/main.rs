@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(code) = sonde_runtime::process::guard::take_over() {
+        return code;
+    }
     let args = match sonde_cli::args::Args::try_parse() {
         Ok(args) => args,
         Err(answer) => {

@@ -27,7 +27,7 @@ use sonde_proto::browser::v1::browser_service_server::BrowserServiceServer;
 use sonde_proto::browser::v1::process_service_server::ProcessServiceServer;
 use sonde_proto::visit::v1::{BrowserKind, BrowserSpec};
 use sonde_runtime::process::{
-    Limits, Network, ProcessKind, ProcessRecord, ProcessStatus, ProcessStore, Redactor, StoreError,
+    Guard, Limits, Network, ProcessKind, ProcessRecord, ProcessStatus, ProcessStore, Redactor, StoreError,
     StoreOptions, terminate_all,
 };
 use sonde_runtime::serve::limits::MESSAGE_BYTES;
@@ -88,6 +88,8 @@ pub struct Browsers {
     processes: Option<ProcessStore>,
     /// Their way into storage.
     ledger: Option<Ledger>,
+    /// Ends what is left of us after a kill.
+    guard: Option<Guard>,
     /// Where they are kept, when that goes with us.
     _state: Option<RunDir>,
 }
@@ -118,9 +120,12 @@ impl Browsers {
         let left = processes.all();
         processes.repair(LEFT_OVER).await;
         remove_left(&left, &processes).await;
+        let own_dirs = engine.own_run_dir().into_iter().chain(state.as_ref().map(RunDir::path));
+        let guard = Guard::start(&processes, own_dirs.map(Path::to_owned).collect());
         let ledger = Ledger::start(processes.clone(), uplink.clone());
         let mut browsers = Self::assemble(&config, Arc::new(engine), uplink, cancel, Some(processes));
         browsers.ledger = Some(ledger);
+        browsers.guard = guard;
         browsers._state = state;
         Ok(browsers)
     }
@@ -211,6 +216,7 @@ impl Browsers {
             stop,
             processes,
             ledger: None,
+            guard: None,
             _state: None,
         }
     }
@@ -265,6 +271,9 @@ impl Browsers {
         self.crawls.close(Instant::now() + CLOSE / 2).await;
         self.tasks.close();
         let clean = timeout_at(Instant::now() + CLOSE, self.tasks.wait()).await.is_ok();
+        if let Some(guard) = self.guard {
+            guard.stop().await;
+        }
         if let Some(processes) = &self.processes {
             let left = processes.processes().into_iter().map(|process| (process, Duration::ZERO));
             let left = terminate_all(left).await;

@@ -56,6 +56,9 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = sonde_runtime::process::guard::take_over() {
+        return code;
+    }
     let arguments = Arguments::parse();
     let (browser, telemetry) = match arguments.load() {
         Ok(loaded) => loaded,

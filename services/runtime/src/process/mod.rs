@@ -11,6 +11,7 @@
 //! wrote, and why it ended. The store outlives us: its next owner repairs it ([`ProcessStore::repair`]).
 
 mod counts;
+pub mod guard;
 mod handle;
 mod journal;
 mod machine;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, oneshot};
 
 pub use counts::{Counts, ProcessCounts};
+pub use guard::Guard;
 pub use handle::{Exit, Process, ProcessInfo, Terminated};
 pub use journal::{Found, read as read_journal};
 pub use machine::Machine;
@@ -81,6 +83,8 @@ pub struct Spawn {
     pub stderr: Option<OwnedFd>,
     /// Nothing of our environment is inherited but the mark.
     pub clear_env: bool,
+    /// It is not killed when we die.
+    pub outlives_us: bool,
     /// A short name for logs and events, such as `chromium`.
     pub label: String,
     /// The id of its record; `None`: a new one.
@@ -117,6 +121,7 @@ impl Spawn {
             stdout: None,
             stderr: None,
             clear_env: false,
+            outlives_us: false,
             label: label.into(),
             id: None,
             kind: ProcessKind::default(),

@@ -131,9 +131,10 @@ fn start(spec: Spawn, mark: &str) -> Result<Born, SpawnError> {
     }
     let plan: Vec<(i32, i32)> = moved.iter().map(|(fd, at)| (fd.as_raw_fd(), *at)).collect();
     let parent = rustix::process::getpid();
+    let bound = !spec.outlives_us;
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe system calls; it
     // neither allocates nor locks.
-    unsafe { command.pre_exec(move || become_child(parent, &plan)) };
+    unsafe { command.pre_exec(move || become_child(parent, bound, &plan)) };
     // std reports a failed exec over a descriptor of its own. Filling the low numbers keeps that one from
     // being a number which the child's own descriptors then overwrite.
     let low = fill_low_descriptors().map_err(setup("descriptors"))?;
@@ -142,9 +143,11 @@ fn start(spec: Spawn, mark: &str) -> Result<Born, SpawnError> {
     identify(child).map_err(setup("a process handle"))
 }
 
-fn become_child(parent: Pid, plan: &[(i32, i32)]) -> io::Result<()> {
+fn become_child(parent: Pid, bound: bool, plan: &[(i32, i32)]) -> io::Result<()> {
     rustix::process::setsid()?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if bound {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
     // The parent may have died before the signal was armed.
     if rustix::process::getppid() != Some(parent) {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));

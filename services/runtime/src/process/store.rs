@@ -162,6 +162,11 @@ impl ProcessStore {
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where its journal is.
+    pub(super) fn directory(&self) -> &Path {
+        self.0.outputs.parent().unwrap_or(&self.0.outputs)
+    }
+
     /// This machine.
     pub fn machine(&self) -> &Machine {
         &self.0.machine

@@ -20,6 +20,7 @@ use super::visit::{self, Setups};
 use super::workers::HookSource;
 use crate::config::{ChromiumCapture, Config};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
+use crate::engine::profiles::ProfileSpec;
 use crate::engine::screen::{Display, Screen};
 use crate::engine::shared::Shared;
 use crate::engine::{
@@ -189,6 +190,7 @@ impl Chromium {
             "trusted_certificates": self.shared.trusted.fingerprints(),
             "headless": spec.display == Display::Headless,
             "display": spec.display.name(),
+            "profile": ProfileSpec::provenance(spec.profile.as_ref()),
             "window": [spec.window.0, spec.window.1],
             "languages": spec.languages,
             "third_party_cookies": match spec.third_party_cookies {

@@ -9,6 +9,7 @@ use sonde_proto::StreamId;
 use sonde_proto::record::v1::{Truncation, record::Row};
 use sonde_proto::visit::v1::{ArtifactRef, CommandStatus, LoadPolicy, RunHooksCommand};
 use sonde_runtime::clock::wall_us;
+use sonde_runtime::process::{Scope, within};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
@@ -135,7 +136,8 @@ async fn run_prepared<P: Page>(
     // Held to the end: nobody gives orders.
     let (_orders, inbox) = mpsc::channel(1);
     let ids = (about.url.clone(), about.snapshot_id.clone());
-    let running = runner::run(hooks, ids, options, inbox, events_end);
+    // A task of its own has no scope of its own: the hooks are recorded as the visit's.
+    let running = within(Scope::current(), runner::run(hooks, ids, options, inbox, events_end));
     let mut running = AbortOnDropHandle::new(tokio::spawn(running));
     let collecting = tokio::spawn(collect(events, page.progress().clone()));
     let in_time = loop {

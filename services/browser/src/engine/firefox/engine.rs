@@ -17,7 +17,7 @@ use super::locate::{self, Programs};
 use super::visit;
 use crate::config::{Config, FirefoxCapture};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
-use crate::engine::profiles::Profile;
+use crate::engine::profiles::{Profile, ProfileSpec};
 use crate::engine::screen::{Display, Screen};
 use crate::engine::shared::Shared;
 use crate::engine::{
@@ -146,6 +146,7 @@ impl Firefox {
             "trusted_certificates": self.shared.trusted.fingerprints(),
             "headless": spec.display == Display::Headless,
             "display": spec.display.name(),
+            "profile": ProfileSpec::provenance(spec.profile.as_ref()),
             "window": [spec.window.0, spec.window.1],
             "languages": spec.languages,
             "third_party_cookies": match spec.third_party_cookies {

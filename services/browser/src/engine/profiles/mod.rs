@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, Isolation};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
@@ -52,6 +52,12 @@ impl ProfileSpec {
         let keep = (spec.isolation() == Isolation::Profile).then_some(owner);
         let seed = Some(spec.seed_profile.clone()).filter(|seed| !seed.is_empty());
         (keep.is_some() || seed.is_some()).then_some(Self { keep, seed })
+    }
+
+    /// Whether it is kept, and the SHA-256 of the blob that a new one is made from.
+    pub fn provenance(spec: Option<&Self>) -> Value {
+        let kept = spec.is_some_and(|spec| spec.keep.is_some());
+        json!({"kept": kept, "seed": spec.and_then(|spec| spec.seed.as_deref())})
     }
 }
 
