@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use sonde_proto::visit::v1::BrowserKind;
 use sonde_runtime::endpoint::Endpoint;
 
+use sonde_runtime::process::cgroup;
+
 use crate::hooks::host::HooksConfig;
 use crate::slot::{Memory, Wear};
 
@@ -85,6 +87,8 @@ pub struct Config {
     pub buffer: u64,
     /// Hooks that visits may run.
     pub hooks: HooksConfig,
+    /// Control groups (v2) for browsers and hooks: `auto`, `off`, or `require`.
+    pub cgroup: cgroup::Mode,
 }
 
 /// Which browser is started before its first visit.
@@ -167,6 +171,7 @@ impl Default for Config {
             testing: false,
             buffer: 32 << 20,
             hooks: HooksConfig::default(),
+            cgroup: cgroup::Mode::Auto,
         }
     }
 }

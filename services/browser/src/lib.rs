@@ -28,7 +28,7 @@ use sonde_proto::browser::v1::process_service_server::ProcessServiceServer;
 use sonde_proto::visit::v1::{BrowserKind, BrowserSpec};
 use sonde_runtime::process::{
     Guard, Limits, Network, ProcessKind, ProcessRecord, ProcessStatus, ProcessStore, Redactor, StoreError,
-    StoreOptions, terminate_all,
+    StoreOptions, cgroup, terminate_all,
 };
 use sonde_runtime::serve::limits::MESSAGE_BYTES;
 use tokio::sync::Semaphore;
@@ -106,6 +106,12 @@ impl Browsers {
         cancel: CancellationToken,
     ) -> Result<Self, StartError> {
         config.check()?;
+        cgroup::set(config.cgroup).map_err(|why| StartError::Config {
+            key: "cgroup",
+            message: format!(
+                "required, and there is none: {why}; delegate a group to the service, or say auto"
+            ),
+        })?;
         let uplink = Self::uplink(&config, storage);
         let engine = engine::Installed::new(&config, &uplink)?;
         let (directory, state) = match &config.state_dir {

@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Process, ProcessKind, ProcessStatus, ProcessStore, Spawn, SpawnError, journal, spawn, tree};
+use super::{
+    Process, ProcessKind, ProcessStatus, ProcessStore, Spawn, SpawnError, cgroup, journal, spawn, tree,
+};
 use crate::backoff::Backoff;
 
 /// First argument of a guard.
@@ -165,8 +167,15 @@ async fn sweep(directory: &Path, service: &str) -> io::Result<(usize, usize)> {
         let mut left: Vec<_> = open.iter().flat_map(look).collect();
         left.sort_unstable_by_key(|member| member.pid);
         left.dedup_by_key(|member| member.pid);
-        if left.is_empty() || Instant::now() >= until {
+        if left.is_empty() {
+            futures_util::future::join_all(open.iter().map(|record| cgroup::remove(&record.mark))).await;
+            return Ok((ended, 0));
+        }
+        if Instant::now() >= until {
             return Ok((ended, left.len()));
+        }
+        if ended > 0 {
+            open.iter().for_each(|record| cgroup::kill(&record.mark));
         }
         match tree::signal_and_wait(&left, Signal::KILL, until).await {
             // They end by themselves, or are not ours to end: another look.

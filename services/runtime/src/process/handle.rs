@@ -17,7 +17,7 @@ use super::record::{Asked, End, EndReason, Peak, conclude};
 use super::spawner::{self, Born, Job};
 use super::store::{Entry, ProcessStore};
 use super::tail::{Follow, Tail};
-use super::{ProcessEvent, SpawnError, Started, tree};
+use super::{ProcessEvent, SpawnError, Started, cgroup, tree};
 use crate::clock::wall_us;
 
 /// How long killed processes may take to vanish before they are reported as survivors.
@@ -419,6 +419,7 @@ async fn supervise(
     shared.state.send_replace(State::Exited(exit));
     registry().tell(ProcessEvent::Exited { info: info.clone(), exit });
     let sweep = tree::sweep(info.pid, info.start_ticks, &info.mark, &[], KILL_LIMIT).await;
+    cgroup::remove(&info.mark).await;
     if !sweep.survivors.is_empty() {
         tracing::error!(label = info.label, pids = ?sweep.survivors, "processes that cannot be killed");
     }

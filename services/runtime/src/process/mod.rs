@@ -10,6 +10,7 @@
 //! Within a [`Scope`] each child has a [`ProcessRecord`] in a [`ProcessStore`]: what was started, on whose behalf, what it
 //! wrote, and why it ended. The store outlives us: its next owner repairs it ([`ProcessStore::repair`]).
 
+pub mod cgroup;
 mod counts;
 pub mod guard;
 mod handle;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::cgroup;
 use super::handle::{KILL_LIMIT, Process, Terminated};
 use super::machine::Machine;
 use super::record::{Change, End, EndReason, ProcessRecord, ProcessStatus};
@@ -138,17 +139,23 @@ async fn end_rest(record: &Arc<ProcessRecord>, grace: Duration) -> (Vec<Member>,
     };
     let found = look().await;
     if found.is_empty() {
+        cgroup::remove(&record.mark).await;
         return (found, Vec::new());
     }
     tree::signal_and_wait(&found, rustix::process::Signal::TERM, Instant::now() + grace).await;
     let until = Instant::now() + KILL_LIMIT;
+    let mut again = false;
     loop {
         let left = look().await;
         if left.is_empty() {
+            cgroup::remove(&record.mark).await;
             return (found, Vec::new());
         }
         if Instant::now() >= until {
             return (found, left.iter().map(|m| m.pid).collect());
+        }
+        if std::mem::replace(&mut again, true) {
+            cgroup::kill(&record.mark);
         }
         if tree::signal_and_wait(&left, rustix::process::Signal::KILL, until).await == 0 {
             // What was seen has ended by itself meanwhile.

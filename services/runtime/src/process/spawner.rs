@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{ID_VARIABLE, MARK_VARIABLE, PARENT_VARIABLE, Spawn, SpawnError, tree};
+use super::{ID_VARIABLE, MARK_VARIABLE, PARENT_VARIABLE, Spawn, SpawnError, cgroup, tree};
 
 /// Above every number a child may ask for, so that moving descriptors never overwrites one of them.
 const FIRST_FREE_FD: i32 = 10;
@@ -132,19 +132,31 @@ fn start(spec: Spawn, mark: &str) -> Result<Born, SpawnError> {
     let plan: Vec<(i32, i32)> = moved.iter().map(|(fd, at)| (fd.as_raw_fd(), *at)).collect();
     let parent = rustix::process::getpid();
     let bound = !spec.outlives_us;
+    // One that outlives us is not to be taken for what we left.
+    let group = if bound { cgroup::make(mark) } else { None };
+    let entered = group.as_ref().map(AsRawFd::as_raw_fd);
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe system calls; it
     // neither allocates nor locks.
-    unsafe { command.pre_exec(move || become_child(parent, bound, &plan)) };
+    unsafe { command.pre_exec(move || become_child(parent, bound, entered, &plan)) };
     // std reports a failed exec over a descriptor of its own. Filling the low numbers keeps that one from
     // being a number which the child's own descriptors then overwrite.
     let low = fill_low_descriptors().map_err(setup("descriptors"))?;
-    let child = command.spawn().map_err(|source| SpawnError::Exec { program: program.clone(), source })?;
+    let child = command.spawn().map_err(|source| {
+        if group.is_some() {
+            cgroup::unmake(mark);
+        }
+        SpawnError::Exec { program: program.clone(), source }
+    })?;
     drop((low, moved));
     identify(child).map_err(setup("a process handle"))
 }
 
-fn become_child(parent: Pid, bound: bool, plan: &[(i32, i32)]) -> io::Result<()> {
+fn become_child(parent: Pid, bound: bool, group: Option<i32>, plan: &[(i32, i32)]) -> io::Result<()> {
     rustix::process::setsid()?;
+    if let Some(procs) = group {
+        // SAFETY: a descriptor that is open, and one byte that lives. Where it fails the session and the mark have to do.
+        unsafe { libc::write(procs, b"0".as_ptr().cast(), 1) };
+    }
     if bound {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     }

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::{MARK_VARIABLE, spawner};
+use super::{MARK_VARIABLE, cgroup, spawner};
 
 /// One process of a tree. `start_ticks` is the start time in clock ticks since boot: with the pid it names
 /// a process beyond the reuse of pids.
@@ -88,10 +88,14 @@ pub fn members(root: u32, start_ticks: u64, mark: &str) -> Vec<Member> {
     let all = snapshot();
     let me = std::process::id();
     let reused = all.iter().any(|p| p.pid == root && p.start_ticks != start_ticks);
+    let group = cgroup::pids(mark);
     let inside = all
         .iter()
         .filter(|p| p.pid != me)
-        .filter(|p| (!reused && (p.pid == root || p.session == root)) || carries(p.pid, mark))
+        .filter(|p| {
+            let led = !reused && (p.pid == root || p.session == root);
+            led || group.contains(&p.pid) || carries(p.pid, mark)
+        })
         .map(|p| p.pid)
         .collect();
     with_descendants(all, inside)
@@ -105,9 +109,13 @@ pub(super) fn left_over(leader: Option<(u32, u64)>, mark: &str) -> Vec<Member> {
         all.iter().any(|p| p.pid == pid && p.start_ticks == ticks && !p.zombie).then_some(pid)
     };
     let root = leader.and_then(alive);
+    let group = cgroup::pids(mark);
     let inside = all
         .iter()
-        .filter(|p| root.is_some_and(|root| p.pid == root || p.session == root) || carries(p.pid, mark))
+        .filter(|p| {
+            let led = root.is_some_and(|root| p.pid == root || p.session == root);
+            led || group.contains(&p.pid) || carries(p.pid, mark)
+        })
         .map(|p| p.pid)
         .collect();
     let parents: HashMap<u32, u32> = all.iter().map(|p| (p.pid, p.parent)).collect();
@@ -225,6 +233,10 @@ pub(super) async fn sweep(
         if Instant::now() >= until {
             report.survivors = living.iter().map(|m| m.pid).collect();
             return report;
+        }
+        if report.killed > 0 {
+            // They are not all yet, or more are started all the time: the last rung.
+            cgroup::kill(mark);
         }
         report.killed += signal_and_wait(&living, Signal::KILL, until).await;
         if reap().await == 0 {

@@ -26,7 +26,7 @@ use crate::engine::shared::Shared;
 use crate::engine::{
     Browser, BrowserFacts, Engine, LaunchFailure, LaunchSpec, PRESENTATION, Visit, VisitSetup,
 };
-use crate::process::ProcessInfo;
+use crate::process::{ProcessInfo, cgroup};
 use crate::relay::Capture;
 use crate::uplink::Uplink;
 
@@ -190,6 +190,7 @@ impl Chromium {
             "trusted_certificates": self.shared.trusted.fingerprints(),
             "headless": spec.display == Display::Headless,
             "display": spec.display.name(),
+            "cgroup": cgroup::described(),
             "profile": ProfileSpec::provenance(spec.profile.as_ref()),
             "window": [spec.window.0, spec.window.1],
             "languages": spec.languages,
