@@ -93,9 +93,16 @@ async fn processes_are_listed_measured_and_watched() {
     let types: Vec<_> = running.iter().map(|p| p.r#type()).collect();
     assert_eq!(
         types,
-        [ProcessType::Service, ProcessType::Browser, ProcessType::Browser, ProcessType::Driver]
+        [
+            ProcessType::Service,
+            // The guard of all the others.
+            ProcessType::Supervisor,
+            ProcessType::Browser,
+            ProcessType::Browser,
+            ProcessType::Driver
+        ]
     );
-    let (service, chromium) = (running[0].clone(), running[1].clone());
+    let (service, chromium) = (running[0].clone(), running[2].clone());
     assert_eq!(service.pid, rig.browsers.service.pid());
     assert_eq!(
         (chromium.pid, chromium.parent_id.as_str(), chromium.depth),
@@ -104,13 +111,13 @@ async fn processes_are_listed_measured_and_watched() {
     assert_eq!((chromium.context["browser_id"].as_str(), chromium.visit_ids.len()), ("1", 1));
     assert_eq!(chromium.start_ticks, Process::read(pids[0]).unwrap().started);
     assert!(
-        running[3].url.starts_with("127.0.0.1:") || running[3].url.starts_with("http"),
+        running[4].url.starts_with("127.0.0.1:") || running[4].url.starts_with("http"),
         "{}",
-        running[3].url
+        running[4].url
     );
     let ids = |found: Vec<Told>| found.into_iter().map(|p| p.id).collect::<Vec<_>>();
     let second = list(client, ProcessFilter { browser_id: Some(2), ..ProcessFilter::default() }).await;
-    assert_eq!(ids(second), [running[2].id.clone(), running[3].id.clone()]);
+    assert_eq!(ids(second), [running[3].id.clone(), running[4].id.clone()]);
     let visit = ProcessFilter { visit_id: chromium.visit_ids[0], ..ProcessFilter::default() };
     assert_eq!(ids(list(client, visit).await), [chromium.id.as_str()]);
     let below = ProcessFilter {
@@ -125,7 +132,7 @@ async fn processes_are_listed_measured_and_watched() {
     assert_eq!(ids(list(client, above).await), [service.id.as_str()]);
     let request = ListProcessesRequest { page_size: 2, ..ListProcessesRequest::default() };
     let first = client.list_processes(request.clone()).await.unwrap().into_inner();
-    assert_eq!((first.matched, first.running, first.processes.len()), (4, 4, 2));
+    assert_eq!((first.matched, first.running, first.processes.len()), (5, 5, 2));
     let rest = ListProcessesRequest { page_token: first.next_page_token, ..request };
     let rest = client.list_processes(rest).await.unwrap().into_inner();
     assert_eq!((ids(rest.processes), rest.next_page_token.as_str()), (ids(running[2..].to_vec()), ""));
@@ -270,7 +277,7 @@ async fn the_shell_lists_reads_and_ends_processes() {
         );
         let (code, json, _) = sonde(&["ps", "--json", place[0], place[1]]).await;
         let all: Vec<serde_json::Value> = json.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        assert_eq!((code, all.len()), (0, 3), "{json}");
+        assert_eq!((code, all.len()), (0, 4), "{json}");
         let driver = all.iter().find(|p| p["type"] == "PROCESS_TYPE_DRIVER").unwrap();
         let id = driver["id"].as_str().unwrap();
         let (code, words, problem) = sonde(&["logs", &id[id.len() - 12..], place[0], place[1]]).await;

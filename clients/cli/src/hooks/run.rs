@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use sonde_browser::engine::chromium::HookBrowser;
 use sonde_browser::engine::chromium::launch::ChromiumOptions;
+use sonde_browser::hooks::config::Given;
 use sonde_browser::hooks::crawl::{Bounds, Crawl};
+use sonde_browser::hooks::discovery::Found;
 use sonde_browser::hooks::drive::{self, Shared};
 use sonde_browser::hooks::env::Host;
 use sonde_browser::hooks::launch::Launch;
@@ -31,7 +33,16 @@ pub async fn run(args: HooksRunArgs) -> Result<u8, CliError> {
     let url = url::Url::parse(&args.url)
         .map_err(|e| CliError::Input(format!("{}: {e}; give a whole URL", args.url)))?;
     let out = prepare(&args.out)?;
-    let _recorded = crate::processes::record_all(&out, "hooks").await?;
+    let place = out.clone();
+    crate::processes::recorded(&place, "hooks", run_recorded(args, (found, given), url, out)).await
+}
+
+async fn run_recorded(
+    args: HooksRunArgs,
+    (found, given): (Found, Given),
+    url: url::Url,
+    out: PathBuf,
+) -> Result<u8, CliError> {
     let earlier = if args.retry { Some(index::statuses(&out)?) } else { None };
     let runtime = args.setup.runtime.clone();
     let host = Host { machine_id: machine_id(), runtime, path: search(&args.setup) };

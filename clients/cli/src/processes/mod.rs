@@ -13,7 +13,7 @@ use sonde_proto::to_json;
 use sonde_runtime::clock::wall_us;
 
 pub use args::{KillArgs, LogsArgs, PsArgs};
-pub use own::record_all;
+pub use own::recorded;
 
 use crate::exit::{CliError, EXIT_FAILED};
 use crate::format::{shown, span};

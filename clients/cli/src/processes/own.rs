@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sonde_runtime::process::{Limits, ProcessKind, ProcessStore, Redactor, StoreOptions, WholeProgram};
+use sonde_runtime::process::{Guard, Limits, ProcessKind, ProcessStore, Redactor, StoreOptions};
 
 use crate::embed::processes_of;
 use crate::exit::CliError;
@@ -11,9 +11,13 @@ use crate::exit::CliError;
 /// What an earlier run left is given this long to end by itself.
 const LEFT_OVER: Duration = Duration::from_secs(2);
 
-/// Has all that this command starts recorded beside its results, until the guard is dropped; first ends what an earlier run
-/// that was killed has left there.
-pub async fn record_all(out: &Path, owner: &'static str) -> Result<WholeProgram, CliError> {
+/// Runs a command with all that it starts recorded beside its results, and ended by a guard if it is killed; first ends what
+/// an earlier run that was killed has left there.
+pub async fn recorded<T>(
+    out: &Path,
+    owner: &'static str,
+    command: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
     let store = ProcessStore::open(StoreOptions {
         directory: processes_of(out),
         owner,
@@ -24,5 +28,11 @@ pub async fn record_all(out: &Path, owner: &'static str) -> Result<WholeProgram,
     });
     let store = store.map_err(|e| CliError::Input(e.to_string()))?;
     store.repair(LEFT_OVER).await;
-    Ok(store.scope().for_the_whole_program())
+    let guard = Guard::start(&store, Vec::new());
+    let _recorded = store.scope().for_the_whole_program();
+    let done = command.await;
+    if let Some(guard) = guard {
+        guard.stop().await;
+    }
+    done
 }
