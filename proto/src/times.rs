@@ -37,6 +37,7 @@ impl Command {
             },
             Some(Step::Assert(_)) => seconds(5),
             Some(Step::BotMitigation(_)) => seconds(90),
+            Some(Step::Download(_)) => seconds(120),
             Some(Step::RunHooks(_)) => seconds(300),
             _ => seconds(30),
         };

@@ -13,7 +13,7 @@ use crate::digest::is_sha256;
 use crate::js_settings::JsSettings;
 use crate::visit::v1::{
     BrowserKind, BrowserSpec, CaptureMode, Command, CommandSequence, Display, Instruments, Isolation,
-    ThirdPartyCookies, VisitLimits, command::Step,
+    ThirdPartyCookies, VisitLimits, command::Step, download_command::From,
 };
 
 pub use hooks::validate_crawl_hooks;
@@ -135,6 +135,13 @@ fn step_errors(step: &Step, path: &str, page: &mut bool, errors: &mut FieldError
             }
             hooks::run_hooks_errors(run, &path, errors);
             *page = true;
+        }
+        Step::Download(download) => {
+            let path = format!("{path}.download");
+            if matches!(download.from, Some(From::Click(_))) {
+                loaded(*page, &path, errors);
+            }
+            interaction::download_errors(download, &path, errors);
         }
         _ => {
             loaded(*page, path, errors);

@@ -162,6 +162,7 @@ impl Command {
             Some(Step::Pdf(_)) => "pdf",
             Some(Step::Mhtml(_)) => "mhtml",
             Some(Step::Upload(_)) => "upload",
+            Some(Step::Download(_)) => "download",
             Some(Step::BotMitigation(_)) => "bot_mitigation",
         }
     }
@@ -192,6 +193,7 @@ impl Command {
             Some(Step::Pdf(_)) => "PdfCommand",
             Some(Step::Mhtml(_)) => "MhtmlCommand",
             Some(Step::Upload(_)) => "UploadCommand",
+            Some(Step::Download(_)) => "DownloadCommand",
             Some(Step::BotMitigation(_)) => "BotMitigationCommand",
         }
     }

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use super::loads::time_errors;
-use super::{FieldErrors, MAX_STAY, MAX_URL, duration, is_sha256};
+use super::{FieldErrors, MAX_STAY, MAX_URL, duration, is_sha256, url};
 use crate::key_combination;
 use crate::visit::v1::command::Step;
 use crate::visit::v1::{
-    AssertCommand, ClickCommand, EvaluateCommand, ExtractCommand, ExtractKind, LoadPolicy, Modifier,
-    PressCommand, ScrollCommand, SelectCommand, Target, TextMatch, TypeCommand, UploadCommand,
-    WaitForCommand, assert_command::Check, scroll_command::To, select_command::Choice, text_match::Match,
-    upload_file::Source, wait_for_command::Condition,
+    AssertCommand, ClickCommand, DownloadCommand, EvaluateCommand, ExtractCommand, ExtractKind, LoadPolicy,
+    Modifier, PressCommand, ScrollCommand, SelectCommand, Target, TextMatch, TypeCommand, UploadCommand,
+    WaitForCommand, assert_command::Check, download_command::From, scroll_command::To,
+    select_command::Choice, text_match::Match, upload_file::Source, wait_for_command::Condition,
 };
 
+/// Bytes of a file that is downloaded.
+const MAX_DOWNLOAD: u64 = 1 << 30;
 const MAX_SELECTOR: usize = 4096;
 const MAX_NTH: u32 = 9999;
 const MAX_TEXT: usize = 16 << 10;
@@ -86,6 +88,17 @@ fn select_errors(select: &SelectCommand, path: &str, errors: &mut FieldErrors) {
             errors.push(path, format!("at most {MAX_SELECTOR} bytes of value or label"));
         }
         Some(_) => {}
+    }
+}
+
+pub(super) fn download_errors(download: &DownloadCommand, path: &str, errors: &mut FieldErrors) {
+    match &download.from {
+        Some(From::Url(from)) => url(from, &format!("{path}.url"), false, errors),
+        Some(From::Click(target)) => needed(Some(target), &format!("{path}.click"), errors),
+        None => errors.push(path, "set one of url, click"),
+    }
+    if download.max_bytes > MAX_DOWNLOAD {
+        errors.push(format!("{path}.max_bytes"), format!("1 to {MAX_DOWNLOAD}, or 0 for the default"));
     }
 }
 

@@ -96,13 +96,23 @@ async fn focus<P: Page>(
 }
 
 async fn click<P: Page>(page: &mut P, click: &ClickCommand, deadline: Instant) -> Done<P> {
+    let acts = click_acts(page, click, deadline).await?;
+    act(page, &acts, deadline).await
+}
+
+/// What clicks an element, once the mouse can reach it.
+pub(super) async fn click_acts<P: Page>(
+    page: &mut P,
+    click: &ClickCommand,
+    deadline: Instant,
+) -> Result<Vec<Act>, Why<P::NotLoaded>> {
     let (x, y) = reach(page, click.target.as_ref(), click.position, deadline).await?;
     let held: Vec<Key> = click.modifiers().filter_map(modifier).collect();
     let button = match click.button() {
         MouseButton::Unspecified => MouseButton::Left,
         button => button,
     };
-    act(page, &clicks(x, y, button, click.count, &held), deadline).await
+    Ok(clicks(x, y, button, click.count, &held))
 }
 
 async fn hover<P: Page>(page: &mut P, hover: &HoverCommand, deadline: Instant) -> Done<P> {

@@ -1,6 +1,7 @@
 //! What each command does on the page: the same on every engine, over what each can do with its page.
 
 mod documents;
+pub(in crate::engine) mod download;
 pub(super) mod frames;
 mod glob;
 pub(super) mod hooks;
@@ -24,6 +25,7 @@ use sonde_proto::visit::v1::{
 };
 use tokio::time::Instant;
 
+use self::download::{Saved, Trigger};
 use self::frames::Frame;
 use self::input::Act;
 use self::loads::Loads;
@@ -154,6 +156,14 @@ pub(super) trait Page: Send {
         files: Chosen,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), Why<Self::NotLoaded>>> + Send;
+    /// Saves the first file that the browser downloads after the trigger in a directory; then downloads are refused again.
+    fn save(
+        &mut self,
+        trigger: Trigger,
+        dir: &Path,
+        max_bytes: u64,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Saved, Why<Self::NotLoaded>>> + Send;
     /// The visit's cookies, of all partitions.
     fn cookies(
         &mut self,
@@ -229,6 +239,7 @@ pub(super) async fn run(
             jar::run(page, command.name(), step, deadline).await
         }
         Some(Step::BotMitigation(asked)) => mitigation::mitigate(page, command, asked, deadline).await,
+        Some(Step::Download(asked)) => download::download(page, index, asked, deadline).await,
         Some(Step::Upload(asked)) => upload::upload(page, asked, deadline).await,
         Some(step) => interact::interact(page, command.name(), step, deadline).await,
         None => {

@@ -77,6 +77,27 @@ return null;"
     ),
 );
 
+/// Whether a download into a directory has failed: BiDi tells of those that are complete or cancelled only. Argument: its
+/// path.
+pub const DOWNLOAD_FAILED: (&str, &str) = (
+    "the state of downloads",
+    r"const { Downloads } = ChromeUtils.importESModule('resource://gre/modules/Downloads.sys.mjs');
+const [dir] = arguments;
+return Downloads.getList(Downloads.ALL).then((list) => list.getAll()).then((all) =>
+  all.some((download) => download.target.path.startsWith(dir) && download.stopped && download.error !== null));",
+);
+
+/// Cancels the downloads into a directory. Argument: its path.
+pub const CANCEL_DOWNLOADS: (&str, &str) = (
+    "the end of downloads",
+    r"const { Downloads } = ChromeUtils.importESModule('resource://gre/modules/Downloads.sys.mjs');
+const [dir] = arguments;
+return Downloads.getList(Downloads.ALL).then((list) => list.getAll()).then((all) => {
+  const into = all.filter((download) => download.target.path.startsWith(dir));
+  return Promise.all(into.map((download) => download.finalize(true))).then(() => into.length);
+});",
+);
+
 /// Stops loading. Argument: context.
 pub const STOP: (&str, &str) = (
     "the stop",

@@ -281,6 +281,7 @@ async fn set_up(bidi: &Bidi, deadline: Duration) -> Result<(), BidiError> {
         "browsingContext.contextCreated",
         "browsingContext.contextDestroyed",
         "browsingContext.domContentLoaded",
+        "browsingContext.downloadEnd",
         "browsingContext.downloadWillBegin",
         "browsingContext.fragmentNavigated",
         "browsingContext.historyUpdated",

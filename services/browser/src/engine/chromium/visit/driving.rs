@@ -17,6 +17,7 @@ use crate::attempt::fault;
 use crate::engine::Browser as _;
 use crate::engine::chromium::bridge::Bridge;
 use crate::engine::chromium::cdp::CallError;
+use crate::engine::commands::download::{Saved, Trigger};
 use crate::engine::commands::frames::Frame;
 use crate::engine::commands::hooks::Loan;
 use crate::engine::commands::input::Act;
@@ -188,6 +189,16 @@ impl Page for ChromiumVisit {
         deadline: Instant,
     ) -> Result<(), Why<NotLoaded>> {
         Self::choose_files(self, element, files, deadline).await
+    }
+
+    async fn save(
+        &mut self,
+        trigger: Trigger,
+        dir: &Path,
+        max_bytes: u64,
+        deadline: Instant,
+    ) -> Result<Saved, Why<NotLoaded>> {
+        Self::save(self, trigger, dir, max_bytes, deadline).await
     }
 
     async fn cookies(&mut self, deadline: Instant) -> Result<Vec<Cookie>, Why<NotLoaded>> {

@@ -6,6 +6,7 @@ mod asking;
 mod companions;
 mod cuts;
 mod disposal;
+mod download;
 mod driving;
 mod features;
 mod frames;

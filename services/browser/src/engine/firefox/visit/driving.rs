@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::page::NotLoaded;
 use super::{FirefoxVisit, left};
+use crate::engine::commands::download::{Saved, Trigger};
 use crate::engine::commands::frames::Frame;
 use crate::engine::commands::hooks::Loan;
 use crate::engine::commands::input::Act;
@@ -159,6 +160,16 @@ impl Page for FirefoxVisit {
         deadline: Instant,
     ) -> Result<(), Why<NotLoaded>> {
         Self::choose_files(self, element, files, deadline).await
+    }
+
+    async fn save(
+        &mut self,
+        trigger: Trigger,
+        dir: &Path,
+        max_bytes: u64,
+        deadline: Instant,
+    ) -> Result<Saved, Why<NotLoaded>> {
+        Self::save(self, trigger, dir, max_bytes, deadline).await
     }
 
     async fn cookies(&mut self, deadline: Instant) -> Result<Vec<Cookie>, Why<NotLoaded>> {

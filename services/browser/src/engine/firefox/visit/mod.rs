@@ -2,6 +2,7 @@
 
 mod asking;
 mod disposal;
+mod download;
 mod driving;
 mod frames;
 mod hands;

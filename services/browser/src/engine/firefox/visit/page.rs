@@ -25,7 +25,7 @@ const ERROR_PAGE: Duration = Duration::from_secs(2);
 const STOP: Duration = Duration::from_secs(1);
 
 /// What Firefox says of a navigation that ends without a document, as by a download or a 204.
-const ABORTED: &str = "NS_BINDING_ABORTED";
+pub(super) const ABORTED: &str = "NS_BINDING_ABORTED";
 
 /// Why a page did not load.
 #[derive(Debug)]
