@@ -132,7 +132,7 @@ fn embedded(world: &World, list: &str) -> Running {
 /// A crawl with its services inside is interrupted, killed, and run again each time. R1, R2, R3, R4, R5, R12, R14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_embedded_crawl_outlives_an_interrupt_and_a_kill() {
-    const PAGES: usize = 200;
+    const PAGES: usize = 120;
     let (world, docs) = (World::new(), Docs::start(PAGES).await);
     let list = world.write("sites.txt", &docs.list());
     let list = list.to_str().unwrap();
@@ -142,12 +142,12 @@ async fn an_embedded_crawl_outlives_an_interrupt_and_a_kill() {
     };
 
     let mut interrupted = embedded(&world, list);
-    visited(50).await;
+    visited(30).await;
     interrupted.signal_group(Signal::INT);
     assert_eq!(interrupted.code(CRAWL).await, 11, "{}", interrupted.stderr());
 
     let mut killed = embedded(&world, list);
-    visited(100).await;
+    visited(70).await;
     let tree = world.processes();
     let main = tree.iter().find(|p| p.pid == killed.pid()).expect("it runs");
     main.signal(Signal::KILL);
