@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{
-    AttemptResult, BrowserKind, BrowserSpec, Command, GetCommand, Instruments, Outcome,
+    AttemptResult, BrowserKind, BrowserSpec, Command, GetCommand, Instruments, Isolation, Outcome,
 };
 use sonde_tests::process::Process;
 use sonde_tests::session::{Browsers, Slot};
@@ -96,8 +96,9 @@ fn renders(process: &Process) -> bool {
 }
 
 /// M34, R9: what shows pages stops. The browser ends it and stays.
-async fn frozen_pages(kind: BrowserKind) {
+async fn frozen_pages(kind: BrowserKind, isolation: Isolation) {
     let mut rig = Rig::start(kind).await;
+    rig.slot.browser.isolation = isolation.into();
     let before = rig.well("before").await;
     let result = rig
         .struck(async |world| {
@@ -141,12 +142,18 @@ async fn frozen_browser(kind: BrowserKind, which: impl Fn(&Process) -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frozen_pages_cost_chromium_their_context() {
-    frozen_pages(BrowserKind::Chromium).await;
+    frozen_pages(BrowserKind::Chromium, Isolation::Context).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frozen_pages_cost_firefox_no_more_than_itself() {
-    frozen_pages(BrowserKind::Firefox).await;
+    frozen_pages(BrowserKind::Firefox, Isolation::Context).await;
+}
+
+/// M32: the same where the profile is kept: the next visit has it on a browser that answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frozen_pages_of_a_kept_profile_cost_firefox_no_more_than_itself() {
+    frozen_pages(BrowserKind::Firefox, Isolation::Profile).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,19 +31,20 @@ impl FirefoxVisit {
                 tracing::debug!(%error, "the browser goes on looking for requests that get headers");
             }
         }
-        if self.browser.profile.is_some() {
-            return match self.browser.end_kept(&self.before, left(deadline)).await {
-                Ok(()) => Fate::Keep,
-                Err(error) => Fate::Replace(format!("a visit's tabs could not be taken down: {error}")),
-            };
-        }
-        let params = json!({"userContext": self.user_context});
-        match bidi.call("browser.removeUserContext", params, left(deadline)).await {
-            Ok(_) if self.stuck => self.prove(deadline).await,
-            Ok(_) => Fate::Keep,
-            Err(error) => {
-                tracing::warn!(%error, "a visit's user context could not be removed");
-                Fate::Replace(format!("a visit's user context could not be removed: {error}"))
+        let ended = if self.browser.profile.is_some() {
+            let ended = self.browser.end_kept(&self.before, left(deadline)).await;
+            ended.map_err(|error| format!("a visit's tabs could not be taken down: {error}"))
+        } else {
+            let params = json!({"userContext": self.user_context});
+            let removed = bidi.call("browser.removeUserContext", params, left(deadline)).await;
+            removed.map(drop).map_err(|error| format!("a visit's user context could not be removed: {error}"))
+        };
+        match ended {
+            Ok(()) if self.stuck => self.prove(deadline).await,
+            Ok(()) => Fate::Keep,
+            Err(why) => {
+                tracing::warn!("{why}");
+                Fate::Replace(why)
             }
         }
     }
