@@ -30,6 +30,8 @@ use crate::uplink::{Uplink, UplinkError};
 const EVENTS: usize = 1024;
 /// For storage to take the rows and files, at one try.
 const STORE: Duration = Duration::from_secs(60);
+/// Crawls remembered; beyond that those are forgotten whose hooks have ended, or never began.
+const MAX_CRAWLS: usize = 1024;
 /// Bytes of a hook's word in an answer.
 const MAX_WORD: usize = 1024;
 
@@ -82,7 +84,7 @@ impl Crawls {
         scope: Option<Scope>,
     ) -> Result<Joined, Failure> {
         let deadline = Instant::now() + asked.time();
-        let crawl = self.lock().entry(crawl_id.to_owned()).or_default().clone();
+        let crawl = self.known(crawl_id);
         if crawl.over.load(Ordering::Acquire) {
             return Err(fault::invalid("crawl", format!("crawl {crawl_id} has ended here")));
         }
@@ -97,6 +99,18 @@ impl Crawls {
             return Err(fault::timeout("hooks", message));
         }
         Ok(self.0.host.join(visit_id, begun.ran.clone()))
+    }
+
+    fn known(&self, crawl_id: &str) -> Arc<Crawl> {
+        let mut crawls = self.lock();
+        if crawls.len() >= MAX_CRAWLS {
+            let needed = |crawl: &Arc<Crawl>| {
+                let holds = crawl.begun.initialized() && !crawl.ended.initialized();
+                holds || Arc::strong_count(crawl) > 1
+            };
+            crawls.retain(|_, crawl| needed(crawl));
+        }
+        crawls.entry(crawl_id.to_owned()).or_default().clone()
     }
 
     async fn begin(

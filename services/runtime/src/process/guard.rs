@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, geteuid};
@@ -36,18 +36,18 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_s
 /// For a guard that is told to go.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// The program that can be a guard: set once its `main` has asked [`take_over`].
-static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+/// This very program, also when its file was replaced by another version or removed.
+const PROGRAM: &str = "/proc/self/exe";
+
+/// Whether this program can be a guard: its `main` has asked [`take_over`].
+static ABLE: AtomicBool = AtomicBool::new(false);
 
 /// Call it first in `main`, before arguments are read: where this process was started as a guard, it is one, and the exit
 /// code comes when its work is done. A program that never asks has no guards.
 pub fn take_over() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().as_deref() != Some(WORD.as_ref()) {
-        if let Ok(program) = std::env::current_exe() {
-            // The first call counts.
-            let _ = PROGRAM.set(program);
-        }
+        ABLE.store(true, Ordering::Relaxed);
         return None;
     }
     Some(match guard(arguments.collect()) {
@@ -70,11 +70,13 @@ impl Guard {
     /// Guards what is recorded in `store`, and removes `directories` after a kill. `None` in a program that did not ask
     /// [`take_over`].
     pub fn start(store: &ProcessStore, directories: Vec<PathBuf>) -> Option<Self> {
-        let program = PROGRAM.get()?.clone();
+        if !ABLE.load(Ordering::Relaxed) {
+            return None;
+        }
         let stop = CancellationToken::new();
         let mut arguments: Vec<OsString> = vec![WORD.into(), store.directory().into(), store.own_id().into()];
         arguments.extend(directories.into_iter().map(OsString::from));
-        let keeping = store.scope().run(keep(program, arguments, stop.clone()));
+        let keeping = store.scope().run(keep(arguments, stop.clone()));
         Some(Self { task: tokio::spawn(keeping), stop })
     }
 
@@ -87,10 +89,10 @@ impl Guard {
     }
 }
 
-async fn keep(program: PathBuf, arguments: Vec<OsString>, stop: CancellationToken) {
+async fn keep(arguments: Vec<OsString>, stop: CancellationToken) {
     let mut failures = 0;
     while !stop.is_cancelled() {
-        match start(&program, &arguments).await {
+        match start(&arguments).await {
             Ok((process, mut pipe)) => {
                 tokio::select! {
                     exit = process.wait() => {
@@ -113,13 +115,13 @@ async fn keep(program: PathBuf, arguments: Vec<OsString>, stop: CancellationToke
     }
 }
 
-async fn start(program: &Path, arguments: &[OsString]) -> Result<(Process, File), SpawnError> {
-    let setup = |source: io::Error| SpawnError::Setup { what: "a pipe", program: program.to_owned(), source };
+async fn start(arguments: &[OsString]) -> Result<(Process, File), SpawnError> {
+    let setup = |source: io::Error| SpawnError::Setup { what: "a pipe", program: PROGRAM.into(), source };
     let (read, write) = io::pipe().map_err(setup)?;
     let null = File::options().write(true).open("/dev/null").map_err(setup)?;
     // What it has to say comes after our end: nobody here could read it.
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(setup)?;
-    let mut guard = Spawn::new("guard", program)
+    let mut guard = Spawn::new("guard", PROGRAM)
         .kind(ProcessKind::Supervisor)
         .args(arguments.iter().cloned())
         .output(null.into(), stderr)
