@@ -130,12 +130,12 @@ async fn processes_are_listed_measured_and_watched() {
         ..ProcessFilter::default()
     };
     assert_eq!(ids(list(client, above).await), [service.id.as_str()]);
-    let request = ListProcessesRequest { page_size: 2, ..ListProcessesRequest::default() };
+    let request = ListProcessesRequest { page_size: 3, ..ListProcessesRequest::default() };
     let first = client.list_processes(request.clone()).await.unwrap().into_inner();
-    assert_eq!((first.matched, first.running, first.processes.len()), (5, 5, 2));
+    assert_eq!((first.matched, first.running, first.processes.len()), (5, 5, 3));
     let rest = ListProcessesRequest { page_token: first.next_page_token, ..request };
     let rest = client.list_processes(rest).await.unwrap().into_inner();
-    assert_eq!((ids(rest.processes), rest.next_page_token.as_str()), (ids(running[2..].to_vec()), ""));
+    assert_eq!((ids(rest.processes), rest.next_page_token.as_str()), (ids(running[3..].to_vec()), ""));
 
     let whole = get(client, &chromium.id).await;
     let usage = whole.usage.unwrap();

@@ -115,11 +115,12 @@ async fn state_is_kept(kind: BrowserKind) {
     let apart = visit(&mut slot, &url, &[FOUND, &leave("x")], Instruments::default()).await;
     assert_eq!(value(&apart, 1), found(&[]), "{kind:?}");
     drop(slot);
-    let Browsers { storage, mut service, .. } = browsers;
-    service.signal_group(Signal::TERM);
-    assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
-    drop(service);
-    drop(storage);
+    let Browsers { storage, service, .. } = browsers;
+    // Storage, too, has to be gone: its data directory is the next one's.
+    for mut service in [service, storage] {
+        service.signal_group(Signal::TERM);
+        assert_eq!(service.code(SOON).await, 0, "{}", service.stderr());
+    }
 
     let browsers = Browsers::start_with(&world, 1, &settings).await;
     let mut slot = browsers.slot(0).await;

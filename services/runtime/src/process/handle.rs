@@ -149,10 +149,15 @@ impl Shared {
     }
 }
 
-/// Whether a child of ours has ended, though nobody has waited for it yet.
+/// Whether a child of ours has ended, or is on its way out, though nobody has waited for it yet: its connections end before
+/// it does, and who hears that first has not ended it.
 fn is_dead(pid: Pid) -> bool {
+    /// `PF_EXITING` of the kernel's `include/linux/sched.h`.
+    const EXITING: u32 = 4;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_)))
+    let ended = matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_)));
+    let stat = || procfs::process::Process::new(pid.as_raw_nonzero().get()).and_then(|p| p.stat());
+    ended || stat().is_ok_and(|stat| stat.flags & EXITING != 0)
 }
 
 /// A running child. Clones share it; when the last one is dropped the tree is killed.
