@@ -158,7 +158,7 @@ async fn processes_are_listed_measured_and_watched() {
     let mut changes = watching.into_inner();
     let Event::Snapshot(tree) = next(&mut changes).await else { panic!("no snapshot comes first") };
     assert_eq!(tree.processes[0].id, service.id, "a process comes before its children");
-    assert_eq!(tree.processes.len(), 4);
+    assert_eq!(tree.processes.len(), 5);
     Process::read(pids[0]).unwrap().signal(Signal::KILL);
     let ended = loop {
         if let Event::Changed(process) = next(&mut changes).await
