@@ -57,6 +57,7 @@ async fn downloads(kind: BrowserKind) {
         download(json!({"url": file})),
         download(json!({"url": file, "max_bytes": 3})),
         download(json!({"url": page})),
+        {"wait_for": {"load": "LOAD_POLICY_LOAD"}},
         links("e"),
         download(json!({"click": {"selector": "#nothing"}})),
         {"get": {"url": other}, "continue_on_error": true},
@@ -66,7 +67,7 @@ async fn downloads(kind: BrowserKind) {
     let start = rig.page("d");
     let result = rig.visit_at(&start, commands).await;
     let commands = &result.commands;
-    assert_eq!(commands.len(), 12, "{kind:?}: {result:#?}");
+    assert_eq!(commands.len(), 13, "{kind:?}: {result:#?}");
     let saved = |index: usize| -> (Value, Artifact, Vec<u8>) {
         let command = &result.commands[index];
         assert_eq!(command.status(), CommandStatus::Ok, "{kind:?}: {command:#?}");
@@ -92,10 +93,15 @@ async fn downloads(kind: BrowserKind) {
     };
     failed(&commands[5], CommandStatus::Error, "too_long");
     failed(&commands[6], CommandStatus::Error, "not_a_download");
-    failed(&commands[8], CommandStatus::Timeout, "timeout");
-    assert_eq!(commands[9].status(), CommandStatus::Neterror, "{kind:?}: refused again: {:#?}", commands[9]);
-    assert_eq!(commands[10].status(), CommandStatus::Ok, "{kind:?}: {:#?}", commands[10]);
-    failed(&commands[11], CommandStatus::Error, "download_failed");
+    failed(&commands[9], CommandStatus::Timeout, "timeout");
+    assert_eq!(
+        commands[10].status(),
+        CommandStatus::Neterror,
+        "{kind:?}: refused again: {:#?}",
+        commands[10]
+    );
+    assert_eq!(commands[11].status(), CommandStatus::Ok, "{kind:?}: {:#?}", commands[11]);
+    failed(&commands[12], CommandStatus::Error, "download_failed");
     let left = downloads_below(&rig.world.path().join("tmp"));
     assert!(left.is_empty(), "{kind:?}: {left:?}");
     rig.stop().await;
