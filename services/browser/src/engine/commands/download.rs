@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -18,6 +19,10 @@ use crate::engine::artifact::no_page;
 
 /// Unless the command says so.
 const MAX_BYTES: u64 = 64 << 20;
+/// For the directory of a download to be removed.
+const REMOVAL: Duration = Duration::from_secs(5);
+/// Between tries of that.
+const AGAIN: Duration = Duration::from_millis(20);
 /// Bytes of a suggested name that are kept.
 const MAX_NAME: usize = 200;
 
@@ -37,7 +42,8 @@ pub struct Saved {
     pub path: PathBuf,
 }
 
-/// Where one command's file is saved; it goes with the command.
+/// Where one command's file is saved; it goes with the command. Chromium may make it again, empty, when it looks after a
+/// download that it gave up; then it goes with the service's directory.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -47,10 +53,30 @@ impl Scratch {
         std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
         Ok(Self(dir))
     }
+
+    /// Once the browser is done with it: it may still be at the file of a download that it has given up.
+    async fn remove(mut self) {
+        let dir = std::mem::take(&mut self.0);
+        let until = Instant::now() + REMOVAL;
+        loop {
+            match tokio::fs::remove_dir_all(&dir).await {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                Err(error) if Instant::now() >= until => {
+                    tracing::warn!(?dir, %error, "a downloaded file could not be removed");
+                    return;
+                }
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if self.0.as_os_str().is_empty() {
+            return;
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             tracing::warn!(dir = ?self.0, %error, "a downloaded file could not be removed");
         }
@@ -76,15 +102,29 @@ pub(super) async fn download(
     }
 }
 
+fn unwritten(error: io::Error) -> Refusal {
+    Refusal::new("not_written", format!("the file cannot be kept on the server: {error}"))
+}
+
 async fn fetch<P: Page>(
     page: &mut P,
     index: u32,
     asked: &DownloadCommand,
     deadline: Instant,
 ) -> Result<(String, ArtifactRef), Why<P::NotLoaded>> {
-    let unwritten =
-        |e: io::Error| Refusal::new("not_written", format!("the file cannot be kept on the server: {e}"));
     let scratch = Scratch::new(page.run_dir()).map_err(unwritten)?;
+    let fetched = fetch_into(page, index, asked, &scratch.0, deadline).await;
+    scratch.remove().await;
+    fetched
+}
+
+async fn fetch_into<P: Page>(
+    page: &mut P,
+    index: u32,
+    asked: &DownloadCommand,
+    dir: &Path,
+    deadline: Instant,
+) -> Result<(String, ArtifactRef), Why<P::NotLoaded>> {
     let trigger = match &asked.from {
         Some(From::Url(url)) => Trigger::Url(url.clone()),
         Some(From::Click(target)) => {
@@ -95,7 +135,7 @@ async fn fetch<P: Page>(
     };
     let max_bytes = if asked.max_bytes == 0 { MAX_BYTES } else { asked.max_bytes };
     page.progress().detail("waiting for the download");
-    let Saved { url, name, path } = page.save(trigger, &scratch.0, max_bytes, deadline).await?;
+    let Saved { url, name, path } = page.save(trigger, dir, max_bytes, deadline).await?;
     let content = tokio::fs::read(&path).await.map_err(unwritten)?;
     if content.len() as u64 > max_bytes {
         return Err(too_long(max_bytes));

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::ChromiumVisit;
 use super::page::NotLoaded;
+use super::{ChromiumVisit, left};
 use crate::engine::chromium::cdp::{Filter, Item, Subscription};
 use crate::engine::commands::Why;
 use crate::engine::commands::download::{Saved, Trigger, cancelled, none_came, shown, too_long};
@@ -58,12 +58,8 @@ impl ChromiumVisit {
         deadline: Instant,
     ) -> Result<(), Why<NotLoaded>> {
         params["browserContextId"] = json!(self.context);
-        let call = self.browser.connection.call_raw(
-            None,
-            "Browser.setDownloadBehavior",
-            params,
-            super::left(deadline),
-        );
+        let call =
+            self.browser.connection.call_raw(None, "Browser.setDownloadBehavior", params, left(deadline));
         call.await.map(drop).map_err(|e| Why::NotLoaded(e.into()))
     }
 
@@ -84,7 +80,7 @@ impl ChromiumVisit {
                 Err(why) => return Err(Why::NotLoaded(why)),
             },
         }
-        let mut begun: Option<WillBegin> = None;
+        let (mut begun, mut stopped): (Option<WillBegin>, bool) = (None, false);
         loop {
             let next = timeout_at(deadline, events.recv()).await.map_err(|_| none_came())?;
             let event = match next {
@@ -100,22 +96,20 @@ impl ChromiumVisit {
             }
             let Ok(progress) = event.params.decode::<Progress>() else { continue };
             let Some(file) = begun.take_if(|b| b.guid == progress.guid) else { continue };
-            if progress.received_bytes > max_bytes as f64 {
+            let long = progress.received_bytes > max_bytes as f64;
+            if long && progress.state == "inProgress" && !stopped {
                 let params = json!({"guid": file.guid, "browserContextId": self.context});
-                let cancel = self.browser.connection.call_raw(
-                    None,
-                    "Browser.cancelDownload",
-                    params,
-                    super::left(deadline),
-                );
+                let cancel =
+                    self.browser.connection.call_raw(None, "Browser.cancelDownload", params, left(deadline));
                 cancel.await.map_err(|e| Why::NotLoaded(e.into()))?;
-                return Err(too_long(max_bytes));
+                stopped = true;
             }
             match progress.state.as_str() {
                 "completed" => {
                     let path = dir.join(&file.guid);
                     return Ok(Saved { url: file.url, name: file.suggested_filename, path });
                 }
+                "canceled" if stopped => return Err(too_long(max_bytes)),
                 "canceled" => return Err(cancelled()),
                 _ => begun = Some(file),
             }
