@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::visit::v1::{Command, CrawlHooks, command::Step, wait_for_command::Condition};
+use crate::visit::v1::{
+    Command, CrawlHooks, RecordVideoCommand, command::Step, record_video_command::Action,
+    wait_for_command::Condition,
+};
 
 const DEFAULT_LINKS: u32 = 2;
 
@@ -38,6 +41,11 @@ impl Command {
             Some(Step::Assert(_)) => seconds(5),
             Some(Step::BotMitigation(_)) => seconds(90),
             Some(Step::Download(_)) => seconds(120),
+            Some(Step::RecordVideo(RecordVideoCommand { action: Some(Action::Stop(_)) })) => seconds(120),
+            Some(Step::Explore(explore)) => match explore.max_runtime {
+                Some(_) => span(explore.max_runtime) + seconds(30),
+                None => seconds(330),
+            },
             Some(Step::RunHooks(_)) => seconds(300),
             _ => seconds(30),
         };

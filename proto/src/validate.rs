@@ -1,6 +1,7 @@
 //! Receiver-side checks of what users submit: every wrong field at once, each
 //! with its path, so that one answer is enough to mend a request.
 mod cookies;
+mod demo;
 mod documents;
 mod hooks;
 mod interaction;
@@ -71,6 +72,9 @@ pub fn validate_commands(commands: &[Command], path: &str, needs_page: bool, err
         errors.push(path, format!("{} commands: at most 1000", commands.len()));
     }
     let mut page = !needs_page;
+    if needs_page {
+        demo::order_errors(commands, path, errors);
+    }
     for (i, command) in commands.iter().enumerate() {
         let path = format!("{path}[{i}]");
         duration(command.timeout, &format!("{path}.timeout"), Duration::from_millis(1), MAX_TIMEOUT, errors);
@@ -142,6 +146,11 @@ fn step_errors(step: &Step, path: &str, page: &mut bool, errors: &mut FieldError
                 loaded(*page, &path, errors);
             }
             interaction::download_errors(download, &path, errors);
+        }
+        Step::RecordVideo(video) => demo::video_errors(video, &format!("{path}.record_video"), errors),
+        Step::Explore(explore) => {
+            loaded(*page, &format!("{path}.explore"), errors);
+            demo::explore_errors(explore, &format!("{path}.explore"), errors);
         }
         _ => {
             loaded(*page, path, errors);

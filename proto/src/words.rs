@@ -133,7 +133,10 @@ impl Command {
         "pdf",
         "mhtml",
         "upload",
+        "download",
         "bot_mitigation",
+        "record_video",
+        "explore",
     ];
 
     /// The step's name, as `get`; "none" when no step is set.
@@ -164,6 +167,8 @@ impl Command {
             Some(Step::Upload(_)) => "upload",
             Some(Step::Download(_)) => "download",
             Some(Step::BotMitigation(_)) => "bot_mitigation",
+            Some(Step::RecordVideo(_)) => "record_video",
+            Some(Step::Explore(_)) => "explore",
         }
     }
 
@@ -195,6 +200,8 @@ impl Command {
             Some(Step::Upload(_)) => "UploadCommand",
             Some(Step::Download(_)) => "DownloadCommand",
             Some(Step::BotMitigation(_)) => "BotMitigationCommand",
+            Some(Step::RecordVideo(_)) => "RecordVideoCommand",
+            Some(Step::Explore(_)) => "ExploreCommand",
         }
     }
 }

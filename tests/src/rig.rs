@@ -44,21 +44,27 @@ impl Rig {
         self.visit_at(&url, all.into()).await
     }
 
-    /// A visit of exactly these commands.
+    /// A visit of exactly these commands, of which each may fail without the others.
     ///
     /// # Panics
     /// When they are refused, or the visit is not sealed as complete.
     pub async fn visit_at(&mut self, url: &str, commands: Value) -> AttemptResult {
-        let all = commands.as_array().expect("a list").iter().cloned();
-        let parsed = all.map(|mut command| {
-            command["continue_on_error"] = json!(true);
-            let read = sonde_proto::from_json::<Command>("sonde.visit.v1.Command", &command);
-            read.unwrap_or_else(|wrong| panic!("{wrong}: {command}"))
-        });
-        let commands: Vec<Command> = parsed.collect();
+        self.sequence_at(url, one_by_one(commands)).await
+    }
+
+    /// A visit of exactly these commands.
+    ///
+    /// # Panics
+    /// When they are refused, or the visit is not sealed as complete.
+    pub async fn sequence_at(&mut self, url: &str, commands: Value) -> AttemptResult {
+        let commands = parsed(commands);
         let mut errors = sonde_proto::FieldErrors::default();
         sonde_proto::validate_commands(&commands, "commands", true, &mut errors);
         assert_eq!(errors.to_string(), "");
+        self.run(url, commands).await
+    }
+
+    async fn run(&mut self, url: &str, commands: Vec<Command>) -> AttemptResult {
         self.slot.begin_commands(url, self.instruments.clone(), commands).await;
         let result = self.slot.ended().await;
         assert!(result.seal.as_ref().is_some_and(|s| s.complete), "{:?}: {result:#?}", self.kind);
@@ -80,7 +86,8 @@ impl Rig {
     pub fn assert_ok(&self, result: &AttemptResult) {
         for command in &result.commands {
             let fine = command.status() == CommandStatus::Ok;
-            assert!(fine, "{:?}: {:?} {command:#?}", self.kind, result.failure);
+            let why = || self.history(result.visit_id, command.index, "traceback");
+            assert!(fine, "{:?}: {:?} {command:#?}", self.kind, why());
         }
         assert_eq!(result.outcome(), Outcome::Ok, "{:?}: {result:#?}", self.kind);
     }
@@ -138,6 +145,23 @@ impl Rig {
         drop(slot);
         browsers.stop(&world).await;
     }
+}
+
+/// Commands of which each may fail without the others.
+fn one_by_one(mut commands: Value) -> Value {
+    for command in commands.as_array_mut().expect("a list") {
+        command["continue_on_error"] = json!(true);
+    }
+    commands
+}
+
+/// Commands as proto JSON.
+fn parsed(commands: Value) -> Vec<Command> {
+    let all = commands.as_array().expect("a list").iter().map(|command| {
+        let read = sonde_proto::from_json::<Command>("sonde.visit.v1.Command", command);
+        read.unwrap_or_else(|wrong| panic!("{wrong}: {command}"))
+    });
+    all.collect()
 }
 
 /// A row of `artifacts`.

@@ -29,6 +29,8 @@ pub struct Config {
     /// geckodriver, which Firefox is driven through; unset: looked for in `PATH`, where cargo installs, and in the cache
     /// of `./x`.
     pub geckodriver: Option<PathBuf>,
+    /// ffmpeg, which makes videos; unset: the one in `PATH`. Needed by `record_video` only.
+    pub ffmpeg: Option<PathBuf>,
     /// Runs Chromium without its sandbox: needed as root, and recorded in every crawl's provenance.
     pub no_sandbox: bool,
     /// PEM files of certificates that are trusted beside the browser's own authorities, as those of an intercepting proxy:
@@ -148,6 +150,7 @@ impl Default for Config {
             slots: 1,
             executable: None,
             firefox_executable: None,
+            ffmpeg: None,
             geckodriver: None,
             no_sandbox: false,
             trusted_certificates: Vec::new(),
@@ -230,6 +233,7 @@ impl Config {
             ("executable", "Chromium", &self.executable),
             ("firefox_executable", "Firefox", &self.firefox_executable),
             ("geckodriver", "geckodriver", &self.geckodriver),
+            ("ffmpeg", "ffmpeg", &self.ffmpeg),
         ] {
             if let Some(path) = path
                 && !path.is_file()

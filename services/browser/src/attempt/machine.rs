@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sonde_proto::visit::v1::{
-    AttemptResult, Command, CommandResult, CommandStatus, Failure, FailureKind, Outcome, Phase, RetryAdvice,
-    SealSummary, VisitLimits,
+    AttemptResult, Command, CommandResult, CommandStatus, Failure, FailureKind, Outcome, Phase,
+    RecordVideoCommand, RetryAdvice, SealSummary, StopVideo, VisitLimits, command::Step,
+    record_video_command::Action as Video,
 };
 use tokio::time::Instant;
 
@@ -115,6 +116,8 @@ pub struct Machine {
     seal: Option<SealSummary>,
     began: Now,
     finishing: bool,
+    /// A video is recorded.
+    recording: bool,
 }
 
 impl Machine {
@@ -135,6 +138,7 @@ impl Machine {
             seal: None,
             began: now,
             finishing: !plan.interactive,
+            recording: false,
             plan,
         };
         let deadline = machine.capped(now.at + times.prepare);
@@ -249,7 +253,7 @@ impl Machine {
     fn proceed(&mut self, now: Now) -> Action {
         let Some(command) = self.plan.commands.get(self.next).cloned() else {
             if self.finishing {
-                return self.flush(now);
+                return self.wind_up(now);
             }
             let deadline = self.give_up.unwrap_or(now.at + Duration::from_secs(24 * 3600));
             self.enter(Stage::Await, "wait", now, deadline);
@@ -277,6 +281,9 @@ impl Machine {
             artifacts: report.artifacts,
             value_json: report.value_json,
         });
+        if let Some(recording) = recording_after(command, report.status) {
+            self.recording = recording;
+        }
         self.next += 1;
         let fine = match report.status {
             CommandStatus::Ok => true,
@@ -295,11 +302,29 @@ impl Machine {
         };
         let failure = report.failure.unwrap_or_else(|| fault::command(name, report.error));
         self.judge(outcome, failure);
-        self.flush(now)
+        if report.status == CommandStatus::Critical {
+            return self.flush(now);
+        }
+        self.wind_up(now)
+    }
+
+    /// After the last command that is run: a video that is still recorded is made by a command of our own.
+    fn wind_up(&mut self, now: Now) -> Action {
+        if !self.recording {
+            return self.flush(now);
+        }
+        self.recording = false;
+        self.finishing = true;
+        // What comes after it was not run, and its place is its own.
+        self.next = self.plan.commands.len();
+        self.plan.commands.push(stop_recording());
+        self.proceed(now)
     }
 
     fn interrupted(&mut self, why: Interrupt, now: Now) -> Action {
         self.note(&why);
+        // There is no time for it.
+        self.recording = false;
         let (outcome, failure) = match why {
             Interrupt::Cancelled(reason) => (Outcome::Cancelled, fault::cancelled(&reason)),
             Interrupt::LeaseExpired => (Outcome::Error, fault::lease_expired()),
@@ -390,6 +415,24 @@ impl Machine {
         self.stage = Stage::Done;
         Action::End
     }
+}
+
+/// What a command that ended says of whether a video is recorded.
+fn recording_after(command: &Command, status: CommandStatus) -> Option<bool> {
+    let Some(Step::RecordVideo(RecordVideoCommand { action: Some(action) })) = &command.step else {
+        return None;
+    };
+    match action {
+        // One that was refused may have found a recording that runs.
+        Video::Start(_) => (status == CommandStatus::Ok).then_some(true),
+        Video::Stop(_) => Some(false),
+    }
+}
+
+/// Its failure is told by its row, and is not the visit's.
+fn stop_recording() -> Command {
+    let video = RecordVideoCommand { action: Some(Video::Stop(StopVideo::default())) };
+    Command { step: Some(Step::RecordVideo(video)), continue_on_error: true, ..Command::default() }
 }
 
 /// Microseconds since the epoch as a timestamp.

@@ -1,5 +1,5 @@
 use sonde_proto::visit::v1::command::Step;
-use sonde_proto::visit::v1::{DumpPageSourceCommand, GetCommand};
+use sonde_proto::visit::v1::{DumpPageSourceCommand, GetCommand, StartVideo};
 
 use super::*;
 
@@ -171,4 +171,36 @@ async fn a_live_attempt_takes_steps_until_it_is_finished() {
     assert!(matches!(machine.apply(Event::CommandEnded(failed), at), Action::AwaitStep { .. }));
     assert!(matches!(machine.apply(Event::Finish, at), Action::Flush { .. }));
     assert_eq!(ends(&mut machine, at).outcome(), Outcome::Ok);
+}
+
+/// M21: a recording that still runs is stopped when the commands end, or one fails; not when the visit is interrupted.
+#[tokio::test]
+async fn a_recording_is_stopped_at_the_end() {
+    let at = now();
+    let start = Step::RecordVideo(RecordVideoCommand { action: Some(Video::Start(StartVideo::default())) });
+    let begun = || {
+        let (mut machine, _) = Machine::start(plan([vec![command(start.clone())], two()].concat()), at);
+        machine.apply(Event::Prepared, at);
+        machine.apply(Event::CommandEnded(report(CommandStatus::Ok, None)), at);
+        machine
+    };
+    let mut machine = begun();
+    let failed = machine.apply(Event::CommandEnded(report(CommandStatus::Timeout, None)), at);
+    let Action::Run { index: 3, command: ours, .. } = failed else { panic!("{failed:?}") };
+    assert_eq!(ours, stop_recording());
+    let failed = report(CommandStatus::Error, Some(fault::command("encoding_failed", "")));
+    assert!(matches!(machine.apply(Event::CommandEnded(failed), at), Action::Flush { .. }));
+    let result = ends(&mut machine, at);
+    assert_eq!(result.outcome(), Outcome::Timeout, "its own failure is not the visit's: {result:?}");
+    assert_eq!(result.commands.last().unwrap().name, "record_video");
+    let mut machine = begun();
+    machine.apply(Event::CommandEnded(report(CommandStatus::Ok, None)), at);
+    let last = machine.apply(Event::CommandEnded(report(CommandStatus::Ok, None)), at);
+    assert!(matches!(last, Action::Run { index: 3, .. }), "{last:?}");
+    let mut machine = begun();
+    let cancelled = Interrupt::Cancelled(String::new());
+    assert!(matches!(machine.apply(Event::Interrupted(cancelled), at), Action::Flush { .. }));
+    let mut machine = begun();
+    let crashed = machine.apply(Event::CommandEnded(report(CommandStatus::Critical, None)), at);
+    assert!(matches!(crashed, Action::Flush { .. }), "{crashed:?}");
 }

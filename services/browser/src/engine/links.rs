@@ -79,7 +79,7 @@ pub fn same_site(start: &str, found: &[String]) -> Vec<String> {
 }
 
 /// Registrable domain, or the host where there is none (an address, localhost).
-fn site(url: &Url) -> Option<String> {
+pub fn site(url: &Url) -> Option<String> {
     let host = url.host_str()?;
     let domain = match url.host()? {
         url::Host::Domain(_) => psl::domain_str(host),

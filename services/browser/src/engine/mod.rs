@@ -10,9 +10,11 @@ mod installed;
 mod links;
 pub mod profiles;
 pub(crate) mod run_dir;
+mod scratch;
 mod screen;
 mod shared;
 mod trust;
+mod video;
 mod webrequest;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@ use super::profiles::{Profile, Profiles};
 use super::run_dir::RunDir;
 use super::screen::Screen;
 use super::trust::Trusted;
+use super::video::Encoder;
 use super::{LaunchFailure, LaunchSpec};
 use crate::config::{Config, StartError};
 use crate::hooks::host::HookHost;
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     /// The built extension, or why there is none.
     pub extension: Result<PathBuf, String>,
     pub uplink: Uplink,
+    pub encoder: Encoder,
     pub run_dir: RunDir,
 }
 
@@ -48,6 +50,7 @@ impl Shared {
             hooks: Arc::new(HookHost::new(config.hooks.clone(), run_dir.path())),
             extension,
             uplink,
+            encoder: Encoder { ffmpeg: config.ffmpeg.clone().unwrap_or_else(|| PathBuf::from("ffmpeg")) },
             run_dir,
         })
     }

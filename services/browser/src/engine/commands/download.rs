@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -16,13 +15,10 @@ use super::script::Refusal;
 use super::{Page, Why, reported};
 use crate::engine::CommandReport;
 use crate::engine::artifact::no_page;
+use crate::engine::scratch::Scratch;
 
 /// Unless the command says so.
 const MAX_BYTES: u64 = 64 << 20;
-/// For the directory of a download to be removed.
-const REMOVAL: Duration = Duration::from_secs(5);
-/// Between tries of that.
-const AGAIN: Duration = Duration::from_millis(20);
 /// Bytes of a suggested name that are kept.
 const MAX_NAME: usize = 200;
 
@@ -40,47 +36,6 @@ pub struct Saved {
     /// As the server or the page suggests: never to be used as a path.
     pub name: String,
     pub path: PathBuf,
-}
-
-/// Where one command's file is saved; it goes with the command. Chromium may make it again, empty, when it looks after a
-/// download that it gave up; then it goes with the service's directory.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(run_dir: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let dir = std::path::absolute(run_dir)?.join(format!("download_{}", uuid::Uuid::new_v4()));
-        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        Ok(Self(dir))
-    }
-
-    /// Once the browser is done with it: it may still be at the file of a download that it has given up.
-    async fn remove(mut self) {
-        let dir = std::mem::take(&mut self.0);
-        let until = Instant::now() + REMOVAL;
-        loop {
-            match tokio::fs::remove_dir_all(&dir).await {
-                Ok(()) => return,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-                Err(error) if Instant::now() >= until => {
-                    tracing::warn!(?dir, %error, "a downloaded file could not be removed");
-                    return;
-                }
-                Err(_) => tokio::time::sleep(AGAIN).await,
-            }
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if self.0.as_os_str().is_empty() {
-            return;
-        }
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(dir = ?self.0, %error, "a downloaded file could not be removed");
-        }
-    }
 }
 
 /// Runs the command.
@@ -112,8 +67,9 @@ async fn fetch<P: Page>(
     asked: &DownloadCommand,
     deadline: Instant,
 ) -> Result<(String, ArtifactRef), Why<P::NotLoaded>> {
-    let scratch = Scratch::new(page.run_dir()).map_err(unwritten)?;
-    let fetched = fetch_into(page, index, asked, &scratch.0, deadline).await;
+    // Chromium may make it again, empty, when it looks after a download that it gave up.
+    let scratch = Scratch::new(page.shared().run_dir.path(), "download").map_err(unwritten)?;
+    let fetched = fetch_into(page, index, asked, scratch.path(), deadline).await;
     scratch.remove().await;
     fetched
 }

@@ -80,7 +80,7 @@ async fn prepare<P: Page>(page: &mut P, index: u32, asked: &RunHooksCommand) -> 
         "" => page.url(),
         url => candidates(url).into_iter().next().unwrap_or_else(|| url.to_owned()),
     };
-    let (host, asked, visit_id) = (page.hook_host(), asked.clone(), page.uplink().visit_id());
+    let (host, asked, visit_id) = (page.shared().hooks.clone(), asked.clone(), page.uplink().visit_id());
     let planning =
         tokio::task::spawn_blocking(move || host.prepare(&asked, (&url, visit_id, index), P::LENDS));
     planning.await.unwrap_or_else(|error| Err(HostError::Lost(error.to_string())))

@@ -2,6 +2,7 @@
 
 mod documents;
 pub(in crate::engine) mod download;
+mod explore;
 pub(super) mod frames;
 mod glob;
 pub(super) mod hooks;
@@ -13,9 +14,9 @@ mod mitigation;
 pub(super) mod picture;
 pub(super) mod script;
 pub(super) mod upload;
+mod video;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sonde_proto::visit::v1::command::Step;
@@ -33,9 +34,10 @@ use self::picture::Area;
 use self::script::{Answer, Refusal, Script};
 use self::upload::Chosen;
 use super::links::{Draw, candidates, plain_may_help, same_site};
+use super::shared::Shared;
+use super::video::{Recorded, Recording, Spool};
 use super::{CommandReport, Progress};
 use crate::attempt::{fault, links, or};
-use crate::hooks::host::HookHost;
 use crate::uplink::AttemptUplink;
 
 /// Why a page was not loaded, in the words of its engine.
@@ -69,8 +71,17 @@ pub(super) trait Page: Send {
     /// Whether hooks can have the browser.
     const LENDS: bool;
 
-    /// What hooks a visit may run.
-    fn hook_host(&self) -> Arc<HookHost>;
+    /// What the engines of the service share.
+    fn shared(&self) -> &Shared;
+    /// The recording that runs.
+    fn recording(&mut self) -> &mut Option<Recording>;
+    /// Begins to put pictures of the page into the spool, none larger than is wanted where the browser can scale.
+    fn capture(
+        &mut self,
+        recorded: Recorded,
+        spool: Spool,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Recording, Self::NotLoaded>> + Send;
     /// Lends the browser and its page to hooks; `None` where it does not lend.
     fn lend(&self) -> impl Future<Output = std::io::Result<Option<hooks::Loan>>> + Send;
     fn progress(&self) -> &Progress;
@@ -140,14 +151,14 @@ pub(super) trait Page: Send {
     ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
     /// When the document that is there was committed; `None` before the first.
     fn committed_at(&self) -> Option<Instant>;
+    /// Waits until no navigation is under way.
+    fn arrive(&mut self, deadline: Instant) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
     /// Waits as the policy says for the document that is there.
     fn reach_load(
         &mut self,
         policy: LoadPolicy,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
-    /// The directory of the browsers' files.
-    fn run_dir(&self) -> &Path;
     /// Chooses files in the input element that an expression gives in the isolated world. They are to be there until
     /// the visit ends.
     fn choose_files(
@@ -239,6 +250,8 @@ pub(super) async fn run(
             jar::run(page, command.name(), step, deadline).await
         }
         Some(Step::BotMitigation(asked)) => mitigation::mitigate(page, command, asked, deadline).await,
+        Some(Step::Explore(asked)) => explore::explore(page, asked, deadline).await,
+        Some(Step::RecordVideo(asked)) => video::record_video(page, index, asked, deadline).await,
         Some(Step::Download(asked)) => download::download(page, index, asked, deadline).await,
         Some(Step::Upload(asked)) => upload::upload(page, asked, deadline).await,
         Some(step) => interact::interact(page, command.name(), step, deadline).await,

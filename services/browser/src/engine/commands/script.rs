@@ -58,7 +58,7 @@ pub fn truthy(expression: &str, deadline: Instant) -> Script {
     Script { text, world: EvaluationWorld::Isolated, again: true }
 }
 
-fn parameters(name: &str, mut fields: Map<String, Value>, deadline: Instant) -> Value {
+pub fn parameters(name: &str, mut fields: Map<String, Value>, deadline: Instant) -> Value {
     let left = deadline.saturating_duration_since(Instant::now()).as_millis();
     let left = i64::try_from(left).unwrap_or(i64::MAX / 2000);
     fields.insert("task".to_owned(), json!(name));

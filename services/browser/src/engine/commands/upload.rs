@@ -76,7 +76,7 @@ async fn choose<P: Page>(page: &mut P, upload: &UploadCommand, deadline: Instant
 async fn written<P: Page>(page: &P, upload: &UploadCommand, deadline: Instant) -> Result<Chosen, Refusal> {
     let unwritten =
         |e: io::Error| Refusal::new("not_written", format!("the files cannot be written on the server: {e}"));
-    let mut chosen = Chosen::new(page.run_dir()).map_err(unwritten)?;
+    let mut chosen = Chosen::new(page.shared().run_dir.path()).map_err(unwritten)?;
     for file in &upload.files {
         let path = chosen.place(&file.name).await.map_err(unwritten)?;
         match &file.source {

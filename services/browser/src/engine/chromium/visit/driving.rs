@@ -1,7 +1,6 @@
 //! The page as the commands have it: its links, its history, and what it tells of a load.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -26,9 +25,10 @@ use crate::engine::commands::script::{Answer, Script};
 use crate::engine::commands::upload::Chosen;
 use crate::engine::commands::{self, Page, Why};
 use crate::engine::links::{VISIBLE_LINKS, capped};
+use crate::engine::shared::Shared;
+use crate::engine::video::{Recorded, Recording, Spool};
 use crate::engine::{CommandReport, Progress};
 use crate::hooks::chrome::Lent;
-use crate::hooks::host::HookHost;
 use crate::uplink::AttemptUplink;
 
 /// Documents asked, one after the other, while a page goes from one to the next.
@@ -68,8 +68,21 @@ impl Page for ChromiumVisit {
     type NotLoaded = NotLoaded;
     const LENDS: bool = true;
 
-    fn hook_host(&self) -> Arc<HookHost> {
-        self.browser.shared.hooks.clone()
+    fn shared(&self) -> &Shared {
+        &self.browser.shared
+    }
+
+    fn recording(&mut self) -> &mut Option<Recording> {
+        &mut self.video
+    }
+
+    async fn capture(
+        &mut self,
+        recorded: Recorded,
+        spool: Spool,
+        deadline: Instant,
+    ) -> Result<Recording, NotLoaded> {
+        Self::capture(self, recorded, spool, deadline).await
     }
 
     async fn lend(&self) -> std::io::Result<Option<Loan>> {
@@ -171,15 +184,15 @@ impl Page for ChromiumVisit {
         self.state.borrow().committed_at
     }
 
+    async fn arrive(&mut self, deadline: Instant) -> Result<(), NotLoaded> {
+        self.until("the navigation", deadline, |s| !s.loading).await
+    }
+
     async fn reach_load(&mut self, policy: LoadPolicy, deadline: Instant) -> Result<(), NotLoaded> {
         if policy == LoadPolicy::NetworkIdle && self.traffic.is_none() {
             self.page("Page.setLifecycleEventsEnabled", json!({"enabled": true}), deadline).await?;
         }
         self.wait_loaded(policy, deadline, |_| true).await
-    }
-
-    fn run_dir(&self) -> &Path {
-        self.browser.shared.run_dir.path()
     }
 
     async fn choose_files(

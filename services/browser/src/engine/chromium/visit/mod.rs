@@ -3,6 +3,7 @@
 //! Without instruments none of their work is done: a context, a page, the commands, and the end of the context.
 
 mod asking;
+mod capture;
 mod companions;
 mod cuts;
 mod disposal;
@@ -49,7 +50,7 @@ use super::workers::{self, WorkerRecorder};
 use crate::attempt::fault;
 use crate::engine::commands::{self, upload::Chosen};
 use crate::engine::extension::Attendance;
-use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
+use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup, video};
 use crate::uplink::AttemptUplink;
 pub(super) use late::unattributed;
 use recorder::{Network, Recording, Tab, Traffic};
@@ -98,6 +99,8 @@ pub(super) struct ChromiumVisit {
     focused: bool,
     /// The page did not answer: it is closed before its context.
     stuck: bool,
+    /// Pictures of the page are taken.
+    video: Option<video::Recording>,
     /// What the page was given to upload.
     uploads: Vec<Chosen>,
     ending: Option<Ending>,
@@ -282,6 +285,7 @@ impl ChromiumVisit {
             loaded: false,
             focused: false,
             stuck: false,
+            video: None,
             uploads: Vec::new(),
             ending: None,
             _warden: None,
@@ -461,6 +465,8 @@ impl Visit for ChromiumVisit {
     fn finish(&mut self, deadline: Instant) -> BoxFuture<'_, Ending> {
         Box::pin(async move {
             if self.ending.is_none() {
+                // Of a visit that was ended early.
+                self.video = None;
                 self.ending = Some(self.finish_once(deadline).await);
                 // Whatever becomes of the browser after the visit's end.
                 if let Some(kept) = &self.browser.kept

@@ -24,6 +24,8 @@ pub(super) struct PageState {
     documents: u64,
     pub committed_at: Option<Instant>,
     pub url: String,
+    /// A document is fetched or loads: from the begin of a navigation on.
+    pub loading: bool,
     pub dom_content: bool,
     pub load: bool,
     /// The document had no request open for 500 ms.
@@ -88,6 +90,12 @@ struct Lifecycle {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Loading {
+    frame_id: String,
+}
+
+#[derive(Deserialize)]
 struct Dialog {
     #[serde(rename = "type")]
     kind: String,
@@ -98,6 +106,8 @@ pub(super) const METHODS: &[&str] = &[
     "Page.javascriptDialogOpening",
     "Page.frameNavigated",
     "Page.navigatedWithinDocument",
+    "Page.frameStartedLoading",
+    "Page.frameStoppedLoading",
     "Page.domContentEventFired",
     "Page.loadEventFired",
     "Page.lifecycleEvent",
@@ -163,6 +173,11 @@ impl Warden {
                     && frame_id == self.main.as_str()
                 {
                     self.state.send_modify(|s| s.url = url);
+                }
+            }
+            loading @ ("Page.frameStartedLoading" | "Page.frameStoppedLoading") => {
+                if event.params.decode::<Loading>().is_ok_and(|of| of.frame_id == self.main.as_str()) {
+                    self.state.send_modify(|s| s.loading = loading == "Page.frameStartedLoading");
                 }
             }
             "Page.domContentEventFired" => self.state.send_modify(|s| s.dom_content = true),

@@ -1,7 +1,6 @@
 //! The page as the commands have it: its links, its history, and what it tells of a load.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -22,8 +21,9 @@ use crate::engine::commands::upload::Chosen;
 use crate::engine::commands::{self, Page, Why};
 use crate::engine::firefox::net_error;
 use crate::engine::links::{VISIBLE_LINKS, capped};
+use crate::engine::shared::Shared;
+use crate::engine::video::{Recorded, Recording, Spool};
 use crate::engine::{CommandReport, Progress};
-use crate::hooks::host::HookHost;
 use crate::uplink::AttemptUplink;
 
 impl commands::NotLoaded for NotLoaded {
@@ -46,8 +46,21 @@ impl Page for FirefoxVisit {
     type NotLoaded = NotLoaded;
     const LENDS: bool = false;
 
-    fn hook_host(&self) -> Arc<HookHost> {
-        self.browser.shared.hooks.clone()
+    fn shared(&self) -> &Shared {
+        &self.browser.shared
+    }
+
+    fn recording(&mut self) -> &mut Option<Recording> {
+        &mut self.video
+    }
+
+    async fn capture(
+        &mut self,
+        recorded: Recorded,
+        spool: Spool,
+        deadline: Instant,
+    ) -> Result<Recording, NotLoaded> {
+        Self::capture(self, recorded, spool, deadline).await
     }
 
     async fn lend(&self) -> std::io::Result<Option<Loan>> {
@@ -142,15 +155,15 @@ impl Page for FirefoxVisit {
         self.state.borrow().committed_at
     }
 
+    async fn arrive(&mut self, deadline: Instant) -> Result<(), NotLoaded> {
+        self.until("the navigation", deadline, |s| !s.is_navigating()).await
+    }
+
     async fn reach_load(&mut self, policy: LoadPolicy, deadline: Instant) -> Result<(), NotLoaded> {
         if policy == LoadPolicy::NetworkIdle {
             self.count_requests(deadline).await?;
         }
         self.wait_loaded(policy, deadline).await
-    }
-
-    fn run_dir(&self) -> &Path {
-        self.browser.shared.run_dir.path()
     }
 
     async fn choose_files(

@@ -1,6 +1,7 @@
 //! One visit on a Firefox: a user context of its own, with one main tab and what that opens.
 
 mod asking;
+mod capture;
 mod disposal;
 mod download;
 mod driving;
@@ -37,7 +38,7 @@ use super::launch::CALL;
 use crate::attempt::fault;
 use crate::engine::commands::{self, upload::Chosen};
 use crate::engine::extension::Attendance;
-use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup};
+use crate::engine::{CommandReport, Ending, Fate, Progress, Scripts, Visit, VisitSetup, video};
 use crate::uplink::AttemptUplink;
 use warden::{PageState, Warden};
 
@@ -74,6 +75,8 @@ pub(super) struct FirefoxVisit {
     has_headers: bool,
     /// The page did not answer.
     stuck: bool,
+    /// Pictures of the page are taken.
+    video: Option<video::Recording>,
     /// What the page was given to upload.
     uploads: Vec<Chosen>,
     ending: Option<Ending>,
@@ -161,6 +164,7 @@ pub(super) async fn open(browser: Arc<Running>, setup: VisitSetup) -> Result<Box
         counting: None,
         has_headers: false,
         stuck: false,
+        video: None,
         uploads: Vec::new(),
         ending: None,
         _warden: warden,
@@ -280,6 +284,8 @@ impl Visit for FirefoxVisit {
     fn finish(&mut self, deadline: Instant) -> BoxFuture<'_, Ending> {
         Box::pin(async move {
             if self.ending.is_none() {
+                // Of a visit that was ended early.
+                self.video = None;
                 self.ending = Some(self.finish_once(deadline).await);
                 // Whatever becomes of the browser after the visit's end.
                 if self.browser.profile.is_some()

@@ -39,6 +39,8 @@ pub(super) struct PageState {
     /// Which error page it shows instead of a document, as `dnsNotFound`.
     pub error_page: Option<String>,
     pub url: String,
+    /// The navigation that has begun last, until it has come to something.
+    begun: Option<String>,
     pub dom_content: bool,
     pub load: bool,
     /// Requests that have no answer, where they are counted.
@@ -52,6 +54,11 @@ pub(super) struct PageState {
 impl PageState {
     pub fn has_committed(&self, navigation: &str) -> bool {
         self.commits.iter().any(|n| n == navigation)
+    }
+
+    /// Whether a navigation has begun that has come to nothing yet.
+    pub fn is_navigating(&self) -> bool {
+        self.begun.is_some()
     }
 
     /// Documents so far.
@@ -94,6 +101,23 @@ impl PageState {
             Some("tabcrashed") => self.lose("the page's process crashed"),
             Some(_) => self.url.clear(),
         }
+    }
+
+    /// Notes which navigation is under way; whether that has changed.
+    fn follow(&mut self, event: &Event) -> bool {
+        let navigation = event.text("navigation");
+        match event.method.as_str() {
+            "browsingContext.navigationStarted" => self.begun = Some(navigation.to_owned()),
+            "browsingContext.navigationCommitted"
+            | "browsingContext.fragmentNavigated"
+            | "browsingContext.navigationFailed"
+            | "browsingContext.navigationAborted"
+            | "browsingContext.downloadWillBegin" => {
+                return self.begun.take_if(|b| b == navigation).is_some();
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// The first reason counts.
@@ -158,6 +182,7 @@ impl Warden {
     }
 
     fn on_main(&self, event: &Event) {
+        self.state.send_if_modified(|s| s.follow(event));
         match event.method.as_str() {
             "browsingContext.navigationCommitted" => self.state.send_modify(|s| s.committed(event)),
             "browsingContext.fragmentNavigated" => self.state.send_modify(|s| s.reached(event)),
