@@ -79,7 +79,8 @@ fn parse(text: &str, toml: bool) -> Result<Vec<Command>, Vec<String>> {
 }
 
 fn needs_no_page(command: &Command) -> bool {
-    matches!(command.step, Some(Step::GetCookies(_) | Step::SetCookies(_) | Step::SetHeaders(_)))
+    use Step::{GetCookies, RecordVideo, SetCookies, SetHeaders};
+    matches!(command.step, Some(GetCookies(_) | SetCookies(_) | SetHeaders(_) | RecordVideo(_)))
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

@@ -12,7 +12,7 @@ macro_rules! files {
 const DOCUMENTS: &[(&str, &str)] = files!("inner", "html":
     "failures-next" "frame-child" "popup-child" "worker-client" "navigation-refresh" "navigation-form"
     "navigation-end" "js-unload-next" "cache-next" "end" "child" "bystander" "history-next" "refresh-start"
-    "interaction" "timecode"
+    "interaction" "timecode" "explore" "explore-next"
 );
 
 const SCRIPTS: &[(&str, &str)] = files!("scripts", "js":
