@@ -40,7 +40,7 @@ impl Command {
             },
             Some(Step::Assert(_)) => seconds(5),
             Some(Step::BotMitigation(_)) => seconds(90),
-            Some(Step::Download(_)) => seconds(120),
+            Some(Step::Download(_) | Step::DumpProfile(_)) => seconds(120),
             Some(Step::RecordVideo(RecordVideoCommand { action: Some(Action::Stop(_)) })) => seconds(120),
             Some(Step::Explore(explore)) => match explore.max_runtime {
                 Some(_) => span(explore.max_runtime) + seconds(30),

@@ -134,6 +134,7 @@ impl Command {
         "mhtml",
         "upload",
         "download",
+        "dump_profile",
         "bot_mitigation",
         "record_video",
         "explore",
@@ -167,6 +168,7 @@ impl Command {
             Some(Step::Upload(_)) => "upload",
             Some(Step::Download(_)) => "download",
             Some(Step::BotMitigation(_)) => "bot_mitigation",
+            Some(Step::DumpProfile(_)) => "dump_profile",
             Some(Step::RecordVideo(_)) => "record_video",
             Some(Step::Explore(_)) => "explore",
         }
@@ -200,6 +202,7 @@ impl Command {
             Some(Step::Upload(_)) => "UploadCommand",
             Some(Step::Download(_)) => "DownloadCommand",
             Some(Step::BotMitigation(_)) => "BotMitigationCommand",
+            Some(Step::DumpProfile(_)) => "DumpProfileCommand",
             Some(Step::RecordVideo(_)) => "RecordVideoCommand",
             Some(Step::Explore(_)) => "ExploreCommand",
         }

@@ -79,8 +79,9 @@ fn parse(text: &str, toml: bool) -> Result<Vec<Command>, Vec<String>> {
 }
 
 fn needs_no_page(command: &Command) -> bool {
-    use Step::{GetCookies, RecordVideo, SetCookies, SetHeaders};
-    matches!(command.step, Some(GetCookies(_) | SetCookies(_) | SetHeaders(_) | RecordVideo(_)))
+    use Step::{DumpProfile, GetCookies, RecordVideo, SetCookies, SetHeaders};
+    let step = &command.step;
+    matches!(step, Some(GetCookies(_) | SetCookies(_) | SetHeaders(_) | RecordVideo(_) | DumpProfile(_)))
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

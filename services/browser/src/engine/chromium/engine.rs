@@ -20,7 +20,7 @@ use super::visit::{self, Setups};
 use super::workers::HookSource;
 use crate::config::{ChromiumCapture, Config};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
-use crate::engine::profiles::ProfileSpec;
+use crate::engine::profiles::Profile;
 use crate::engine::screen::{Display, Screen};
 use crate::engine::shared::Shared;
 use crate::engine::{
@@ -151,7 +151,8 @@ impl Chromium {
                 worker_hooks = Some(loaded.map_err(|e| failed("preparing the instrument of workers", &e))?);
             }
         }
-        let facts = self.facts(&browser, &spec, extension.as_ref());
+        let profile = kept.as_ref().map(|kept| &kept.profile);
+        let facts = self.facts(&browser, &spec, extension.as_ref(), profile);
         let proxied = is_proxied(&spec.extra_flags);
         let missing = self.shared.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
@@ -175,6 +176,7 @@ impl Chromium {
         browser: &launch::Browser,
         spec: &LaunchSpec,
         extension: Option<&Extension>,
+        profile: Option<&Profile>,
     ) -> BrowserFacts {
         let version = browser.version();
         let capture = self.capture(spec);
@@ -191,7 +193,7 @@ impl Chromium {
             "headless": spec.display == Display::Headless,
             "display": spec.display.name(),
             "cgroup": cgroup::described(),
-            "profile": ProfileSpec::provenance(spec.profile.as_ref()),
+            "profile": Profile::provenance(profile),
             "window": [spec.window.0, spec.window.1],
             "languages": spec.languages,
             "third_party_cookies": match spec.third_party_cookies {

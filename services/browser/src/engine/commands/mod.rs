@@ -12,11 +12,12 @@ mod jar;
 mod loads;
 mod mitigation;
 pub(super) mod picture;
+mod profile;
 pub(super) mod script;
 pub(super) mod upload;
 mod video;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sonde_proto::visit::v1::command::Step;
@@ -175,6 +176,11 @@ pub(super) trait Page: Send {
         max_bytes: u64,
         deadline: Instant,
     ) -> impl Future<Output = Result<Saved, Why<Self::NotLoaded>>> + Send;
+    /// Where the profile of its browser is, with the cookies of now noted; `None` where it has none on disk.
+    fn noted_profile(
+        &mut self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Option<PathBuf>, Why<Self::NotLoaded>>> + Send;
     /// The visit's cookies, of all partitions.
     fn cookies(
         &mut self,
@@ -250,6 +256,7 @@ pub(super) async fn run(
             jar::run(page, command.name(), step, deadline).await
         }
         Some(Step::BotMitigation(asked)) => mitigation::mitigate(page, command, asked, deadline).await,
+        Some(Step::DumpProfile(asked)) => profile::dump_profile(page, asked, deadline).await,
         Some(Step::Explore(asked)) => explore::explore(page, asked, deadline).await,
         Some(Step::RecordVideo(asked)) => video::record_video(page, index, asked, deadline).await,
         Some(Step::Download(asked)) => download::download(page, index, asked, deadline).await,

@@ -17,7 +17,7 @@ use super::locate::{self, Programs};
 use super::visit;
 use crate::config::{Config, FirefoxCapture};
 use crate::engine::extension::{Extension, ExtensionError, Prepared};
-use crate::engine::profiles::{Profile, ProfileSpec};
+use crate::engine::profiles::Profile;
 use crate::engine::screen::{Display, Screen};
 use crate::engine::shared::Shared;
 use crate::engine::{
@@ -109,7 +109,7 @@ impl Firefox {
                 return Err(failed("the extension", &error));
             }
         };
-        let facts = self.facts(&browser, &programs, &spec, extension.as_ref());
+        let facts = self.facts(&browser, &programs, &spec, extension.as_ref(), profile.as_ref());
         let missing = self.shared.extension.as_ref().err().filter(|_| spec.extension.is_some()).cloned();
         Ok(Arc::new(Running {
             bidi: browser.bidi.clone(),
@@ -129,6 +129,7 @@ impl Firefox {
         programs: &Programs,
         spec: &LaunchSpec,
         extension: Option<&Extension>,
+        profile: Option<&Profile>,
     ) -> BrowserFacts {
         let capability = |name: &str| browser.driver.capability(name).cloned().unwrap_or(Value::Null);
         let version = capability("browserVersion");
@@ -147,7 +148,7 @@ impl Firefox {
             "headless": spec.display == Display::Headless,
             "display": spec.display.name(),
             "cgroup": cgroup::described(),
-            "profile": ProfileSpec::provenance(spec.profile.as_ref()),
+            "profile": Profile::provenance(profile),
             "window": [spec.window.0, spec.window.1],
             "languages": spec.languages,
             "third_party_cookies": match spec.third_party_cookies {

@@ -28,6 +28,8 @@ const PROFILE: &str = "profile";
 const SAVED: &str = "cookies.json";
 const RUNNING: &str = "running";
 const SEED: &str = "seed.tar";
+/// Beside a profile that was made from a seed: its SHA-256.
+const ORIGIN: &str = "seed.sha256";
 
 /// What is asked for beside a new, empty profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +56,6 @@ impl ProfileSpec {
         (keep.is_some() || seed.is_some()).then_some(Self { keep, seed })
     }
 
-    /// Whether it is kept, and the SHA-256 of the blob that a new one is made from.
-    pub fn provenance(spec: Option<&Self>) -> Value {
-        let kept = spec.is_some_and(|spec| spec.keep.is_some());
-        json!({"kept": kept, "seed": spec.and_then(|spec| spec.seed.as_deref())})
-    }
 }
 
 /// Why there is no profile.
@@ -121,7 +118,7 @@ impl Profiles {
             }
             None => (run_dir.join(format!("seeded_{}", uuid::Uuid::new_v4())), None),
         };
-        let profile = Profile { dir: home.join(PROFILE), crashed: false, seeded: false, home, _turn: turn };
+        let profile = Profile { dir: home.join(PROFILE), crashed: false, seeded: false, origin: None, home, _turn: turn };
         self.fill(profile, spec, kind, deadline).await
     }
 
@@ -146,6 +143,10 @@ impl Profiles {
                 unlock(&profile.dir).map_err(failed)?;
             }
         }
+        profile.origin = match fs::read_to_string(home.join(ORIGIN)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.map_err(failed)?),
+        };
         fs::write(home.join(RUNNING), "").map_err(failed)?;
         Ok(profile)
     }
@@ -177,6 +178,7 @@ impl Profiles {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
+        fs::write(profile.home.join(ORIGIN), sha256).map_err(failed)?;
         // From here on it is whole.
         fs::rename(&new, &profile.dir).map_err(failed)
     }
@@ -209,12 +211,17 @@ impl Kept {
     /// # Errors
     /// Where a file cannot be read, or the archive not be written.
     pub fn pack<W: Write>(&self, to: W) -> io::Result<W> {
-        let cookies = match fs::read_to_string(self.home.join(SAVED)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            read => Some(read?),
-        };
-        pack(&self.home.join(PROFILE), cookies.as_deref(), to)
+        pack_home(&self.home, to)
     }
+}
+
+/// Writes an archive of the profile in a home, with the cookies that were noted last.
+pub(super) fn pack_home<W: Write>(home: &Path, to: W) -> io::Result<W> {
+    let cookies = match fs::read_to_string(home.join(SAVED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        read => Some(read?),
+    };
+    pack(&home.join(PROFILE), cookies.as_deref(), to)
 }
 
 /// The profiles kept under a `profiles_dir`, by crawl and browser.
@@ -304,6 +311,8 @@ pub(super) struct Profile {
     crashed: bool,
     /// It was just made from an archive.
     seeded: bool,
+    /// SHA-256 of the archive that it was made from, be it for an earlier browser.
+    origin: Option<String>,
     home: PathBuf,
     /// `None`: it is not kept.
     _turn: Option<OwnedMutexGuard<()>>,
@@ -335,6 +344,17 @@ impl Restore {
 impl Profile {
     pub fn is_kept(&self) -> bool {
         self._turn.is_some()
+    }
+
+    /// Where it is, with what is noted of it.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Whether it is kept, and the SHA-256 of the seed that it was made from. `None`: a new, empty one.
+    pub fn provenance(profile: Option<&Self>) -> Value {
+        let kept = profile.is_some_and(Self::is_kept);
+        json!({"kept": kept, "seed": profile.and_then(|profile| profile.origin.as_deref())})
     }
 
     /// What was saved, in the engine's own form.

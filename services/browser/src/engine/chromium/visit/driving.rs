@@ -1,6 +1,6 @@
 //! The page as the commands have it: its links, its history, and what it tells of a load.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -21,7 +21,7 @@ use crate::engine::commands::frames::Frame;
 use crate::engine::commands::hooks::Loan;
 use crate::engine::commands::input::Act;
 use crate::engine::commands::picture::Area;
-use crate::engine::commands::script::{Answer, Script};
+use crate::engine::commands::script::{Answer, Refusal, Script};
 use crate::engine::commands::upload::Chosen;
 use crate::engine::commands::{self, Page, Why};
 use crate::engine::links::{VISIBLE_LINKS, capped};
@@ -212,6 +212,13 @@ impl Page for ChromiumVisit {
         deadline: Instant,
     ) -> Result<Saved, Why<NotLoaded>> {
         Self::save(self, trigger, dir, max_bytes, deadline).await
+    }
+
+    async fn noted_profile(&mut self, deadline: Instant) -> Result<Option<PathBuf>, Why<NotLoaded>> {
+        let Some(kept) = &self.browser.kept else { return Ok(None) };
+        let noted = kept.save(&self.browser.connection, left(deadline)).await;
+        noted.map_err(|error| Refusal::new("not_noted", format!("the cookies of the profile: {error}")))?;
+        Ok(Some(kept.profile.home().to_owned()))
     }
 
     async fn cookies(&mut self, deadline: Instant) -> Result<Vec<Cookie>, Why<NotLoaded>> {

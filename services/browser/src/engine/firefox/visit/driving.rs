@@ -1,6 +1,6 @@
 //! The page as the commands have it: its links, its history, and what it tells of a load.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -183,6 +183,13 @@ impl Page for FirefoxVisit {
         deadline: Instant,
     ) -> Result<Saved, Why<NotLoaded>> {
         Self::save(self, trigger, dir, max_bytes, deadline).await
+    }
+
+    async fn noted_profile(&mut self, deadline: Instant) -> Result<Option<PathBuf>, Why<NotLoaded>> {
+        let Some(profile) = &self.browser.profile else { return Ok(None) };
+        let noted = self.browser.save_kept(left(deadline)).await;
+        noted.map_err(|error| Refusal::new("not_noted", format!("the cookies of the profile: {error}")))?;
+        Ok(Some(profile.home().to_owned()))
     }
 
     async fn cookies(&mut self, deadline: Instant) -> Result<Vec<Cookie>, Why<NotLoaded>> {
