@@ -104,7 +104,7 @@ impl Rig {
         found.expect("a command has its row")
     }
 
-    /// What a command made: the only artifact of its row, with its bytes read back from storage.
+    /// What a result's command made: the only artifact of its row, with its bytes read back from storage.
     ///
     /// # Panics
     /// When row, result and blob are not of one another.
@@ -114,16 +114,20 @@ impl Rig {
         };
         let sql = "SELECT kind, name, media_type, content_hash, bytes, url FROM artifacts
                    WHERE visit_id = ?1 AND command_index = ?2";
-        let row = self.db().query_row(sql, rusqlite::params![result.visit_id, command as i64], |row| {
-            let (hash, bytes): (String, i64) = (row.get(3)?, row.get(4)?);
-            let artifact = Artifact {
-                kind: row.get(0)?,
-                name: row.get(1)?,
-                media_type: row.get(2)?,
-                url: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
-            };
-            Ok((artifact, hash, bytes))
-        });
+        let row = self.db().query_row(
+            sql,
+            rusqlite::params![result.visit_id, result.commands[command].index],
+            |row| {
+                let (hash, bytes): (String, i64) = (row.get(3)?, row.get(4)?);
+                let artifact = Artifact {
+                    kind: row.get(0)?,
+                    name: row.get(1)?,
+                    media_type: row.get(2)?,
+                    url: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+                };
+                Ok((artifact, hash, bytes))
+            },
+        );
         let (artifact, hash, bytes) = row.expect("an artifact has its row");
         assert_eq!((hash.as_str(), bytes), (made.sha256.as_str(), made.bytes), "{:?}", self.kind);
         assert_eq!(artifact.name, made.name, "{:?}", self.kind);

@@ -97,7 +97,7 @@ async fn explored(kind: BrowserKind) {
     assert_eq!(all["actions"], again["actions"], "{kind:?}: the same page is explored the same way");
     let fingerprints: BTreeSet<&str> =
         all["actions"].as_array().unwrap().iter().map(|a| a["fingerprint"].as_str().unwrap()).collect();
-    assert_eq!(fingerprints.len(), 8);
+    assert_eq!(fingerprints.len(), 8, "{kind:?}: {all:#}");
 
     // Bounds.
     let two = value(12);

@@ -28,7 +28,8 @@ pub(super) async fn dump_profile(
         Err(why) => return reported(page, "dump_profile", Err(why), deadline).await,
     };
     page.progress().detail("storing the profile");
-    let made = Made { kind: "profile", media_type: "application/gzip", suffix: &asked.suffix, ending: "tar.gz" };
+    let made =
+        Made { kind: "profile", media_type: "application/gzip", suffix: &asked.suffix, ending: "tar.gz" };
     made.keep(page.uplink(), page.url(), archive.into(), deadline).await
 }
 

@@ -289,7 +289,6 @@ async fn set_up(bidi: &Bidi, deadline: Duration) -> Result<(), BidiError> {
         "browsingContext.navigationCommitted",
         "browsingContext.navigationFailed",
         "browsingContext.navigationStarted",
-        "browsingContext.navigationAborted",
     ];
     let denied = json!({"downloadBehavior": {"type": "denied"}});
     let (events, downloads) = tokio::join!(

@@ -55,7 +55,6 @@ impl ProfileSpec {
         let seed = Some(spec.seed_profile.clone()).filter(|seed| !seed.is_empty());
         (keep.is_some() || seed.is_some()).then_some(Self { keep, seed })
     }
-
 }
 
 /// Why there is no profile.
@@ -118,7 +117,14 @@ impl Profiles {
             }
             None => (run_dir.join(format!("seeded_{}", uuid::Uuid::new_v4())), None),
         };
-        let profile = Profile { dir: home.join(PROFILE), crashed: false, seeded: false, origin: None, home, _turn: turn };
+        let profile = Profile {
+            dir: home.join(PROFILE),
+            crashed: false,
+            seeded: false,
+            origin: None,
+            home,
+            _turn: turn,
+        };
         self.fill(profile, spec, kind, deadline).await
     }
 

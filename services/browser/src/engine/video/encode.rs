@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::timing::{frame, frames};
-use super::{Bound, FPS, Kept, Spool, name};
+use super::{Bound, FPS, Kept, Recorded, Spool, name};
 use crate::process::{self, EndReason, Spawn, SpawnError};
 
 /// Longest time between two places that a player can jump to, in frames.
@@ -90,7 +90,7 @@ impl Encoder {
             _ => end_us.min(started_us.saturating_add(longest)),
         };
         let of = frames(started_us, end_us).max(frame(started_us, last.at_us) + 1);
-        let size = size(&spool.kept);
+        let size = size(&spool.kept, spool.recorded);
         let dir = spool.dir.path();
         let list = list(&spool.kept, of);
         tokio::fs::write(dir.join(LIST), list).await.map_err(EncodeError::NotWritten)?;
@@ -142,11 +142,13 @@ impl Encoder {
     }
 }
 
-/// Of the whole video: the largest of its pictures, with even sides.
-fn size(kept: &[Kept]) -> (u32, u32) {
+/// Of the whole video: that of the largest of its pictures, within what is wanted, with even sides.
+fn size(kept: &[Kept], wanted: Recorded) -> (u32, u32) {
     let largest = kept.iter().map(|k| k.size).max_by_key(|(w, h)| u64::from(*w) * u64::from(*h));
     let (width, height) = largest.unwrap_or((2, 2));
-    let even = |side: u32| (side & !1).max(2);
+    let of = |most: u32, side: u32| f64::from(most) / f64::from(side.max(1));
+    let scale = of(wanted.width, width).min(of(wanted.height, height)).min(1.0);
+    let even = |side: u32| ((f64::from(side) * scale).round() as u32 & !1).max(2);
     (even(width), even(height))
 }
 
@@ -244,7 +246,10 @@ mod tests {
     #[test]
     fn the_list_is_exact() {
         let all = [kept(1, 0, (641, 479)), kept(2, 40, (8, 8)), kept(3, 1000, (9, 9))];
-        assert_eq!(size(&all), (640, 478));
+        let wanted = Recorded::from(&sonde_proto::visit::v1::StartVideo::default());
+        assert_eq!(size(&all, wanted), (640, 478));
+        assert_eq!(size(&all, Recorded { width: 320, ..wanted }), (320, 238));
+        assert_eq!(size(&[kept(1, 0, (1366, 683))], wanted), (1280, 640));
         let text = list(&all, 60);
         let durations: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("duration ")).collect();
         // Frames 0 and 1, 2 to 29, 30 to 58, and the last once more.

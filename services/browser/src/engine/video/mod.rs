@@ -143,6 +143,10 @@ impl Spool {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// Pictures a second that it takes at most.
     pub fn fps(&self) -> u32 {
         self.recorded.fps

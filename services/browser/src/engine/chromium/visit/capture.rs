@@ -1,9 +1,12 @@
 //! What the page shows, by the screencast of DevTools.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::json;
+use sonde_runtime::clock::wall_us;
 use tokio::time::Instant;
 
 use super::ChromiumVisit;
@@ -15,6 +18,9 @@ const FRAME: &str = "Page.screencastFrame";
 /// Pictures that may wait for the disk.
 const QUEUED: Limits = Limits { events: 120, bytes: 128 << 20 };
 
+/// For a picture that is asked for.
+const ANSWER: Duration = Duration::from_secs(5);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Frame {
@@ -22,6 +28,11 @@ struct Frame {
     metadata: Metadata,
     /// Of the screencast.
     session_id: i64,
+}
+
+#[derive(Deserialize)]
+struct Taken {
+    data: String,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +87,16 @@ impl ChromiumVisit {
                 }
             }
             tell("Page.stopScreencast", json!({}));
+            // Nothing was drawn meanwhile: what there is to be seen was drawn before.
+            if spool.is_empty() {
+                let params = json!({"format": "jpeg", "quality": recorded.quality});
+                let answer =
+                    connection.call_raw(Some(&session), "Page.captureScreenshot", params, ANSWER).await;
+                let taken = answer.ok().and_then(|answer| answer.decode::<Taken>().ok());
+                if let Some(Ok(jpeg)) = taken.map(|taken| BASE64.decode(taken.data)) {
+                    spool.take(Picture { jpeg, at_us: wall_us() }).await;
+                }
+            }
             spool
         }))
     }

@@ -111,7 +111,6 @@ impl PageState {
             "browsingContext.navigationCommitted"
             | "browsingContext.fragmentNavigated"
             | "browsingContext.navigationFailed"
-            | "browsingContext.navigationAborted"
             | "browsingContext.downloadWillBegin" => {
                 return self.begun.take_if(|b| b == navigation).is_some();
             }
