@@ -12,7 +12,7 @@ use sonde_proto::visit::v1::{
     Isolation, Outcome, RetryAdvice,
 };
 use sonde_tests::process::Process;
-use sonde_tests::session::{Browsers, Slot};
+use sonde_tests::session::{Browsers, Slot, all_instruments};
 use sonde_tests::trap::{Answer, Trap};
 use sonde_tests::world::{World, until};
 
@@ -136,6 +136,29 @@ async fn failures_of_the_network_replace_no_browser() {
         }
         let kinds: Vec<&str> = rig.slot.events.iter().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds, ["started"], "{kind:?}");
+        rig.stop().await;
+    }
+}
+
+/// P12, R9: a visit that finds its browser dead has nothing lost yet: it gets the next one, and is whole.
+#[tokio::test]
+async fn a_visit_that_finds_its_browser_dead_takes_the_next() {
+    for kind in KINDS {
+        let page = Trap::start(|_| Answer::html("<!doctype html><p>x</p>")).await;
+        let mut rig = Rig::start(kind, Isolation::Context, &[]).await;
+        for (round, instruments) in [Instruments::default(), all_instruments()].into_iter().enumerate() {
+            let get = || vec![Step::Get(GetCommand { url: page.url("/"), ..GetCommand::default() })];
+            let first = rig.slot.visit(&page.url("/"), instruments.clone(), get()).await;
+            assert_eq!(first.outcome(), Outcome::Ok, "{kind:?}: {first:?}");
+            let pid = rig.slot.pid;
+            Process::read(pid).unwrap().signal(Signal::KILL);
+            let next = rig.slot.visit(&page.url("/"), instruments, get()).await;
+            assert_eq!(next.outcome(), Outcome::Ok, "{kind:?} {round}: {next:?}");
+            assert!(next.seal.as_ref().unwrap().complete, "{kind:?} {round}: {next:?}");
+            assert_ne!(rig.slot.pid, pid, "{kind:?}");
+            rig.event("crashed", "").await;
+            rig.slot.events.clear();
+        }
         rig.stop().await;
     }
 }

@@ -12,7 +12,7 @@ use sonde_runtime::clock::{rfc3339_ms, wall_us};
 use sonde_runtime::process::Scope;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::fault;
 use super::machine::{Action, Event, Interrupt, Machine, Now, Plan};
@@ -83,6 +83,8 @@ pub enum Report {
     Command(CommandResult),
     /// The attempt is sealed, or cannot be.
     Ended(AttemptResult),
+    /// Its browser was gone before anything was done on it: it waits for the next one.
+    Again,
     /// Its browser is free again; `None`: it never had one. The last report.
     Freed(Option<Fate>),
 }
@@ -133,6 +135,26 @@ pub async fn run(job: Job) {
         action = running.teller.apply(event).await;
     }
     running.end().await;
+}
+
+/// Browsers that a visit may meet that are gone before anything was done on them, and the one that serves it.
+const BROWSERS: u32 = 3;
+/// For the slot to know that a browser is gone.
+const KNOWN: Duration = Duration::from_secs(2);
+
+/// Why a visit was not opened.
+enum Unready {
+    Failed(Failure),
+    Interrupted(Interrupt),
+}
+
+impl Unready {
+    fn is_without_browser(&self) -> bool {
+        match self {
+            Self::Failed(failure) => failure.fingerprint == "browser:gone",
+            Self::Interrupted(why) => matches!(why, Interrupt::BrowserGone(_)),
+        }
+    }
 }
 
 /// An attempt on its way.
@@ -191,27 +213,55 @@ impl Running {
             Err(why) => return Event::Interrupted(why),
         };
         let setup = VisitSetup { deadline, ..self.setup.clone() };
+        let mut browsers = 0;
+        loop {
+            browsers += 1;
+            let unready = match self.open(setup.clone()).await {
+                Ok(ready) => {
+                    self.visit = Some(ready);
+                    return Event::Prepared;
+                }
+                Err(unready) => unready,
+            };
+            if browsers < BROWSERS && unready.is_without_browser() && self.has_another().await {
+                continue;
+            }
+            // Whatever was opened on the browser by then was dropped, not taken down.
+            let told = match &unready {
+                Unready::Failed(failure) => failure.message.clone(),
+                Unready::Interrupted(_) => "its visit was ended while it was prepared".to_owned(),
+            };
+            self.fate = self.fate.take().map(|_| Fate::Replace(told));
+            return match unready {
+                Unready::Failed(failure) => Event::NotPrepared(failure),
+                Unready::Interrupted(why) => Event::Interrupted(why),
+            };
+        }
+    }
+
+    /// Opens the visit on the browser that the slot supplies.
+    async fn open(&mut self, setup: VisitSetup) -> Result<Box<dyn Visit>, Unready> {
+        let last = setup.deadline + OVERTIME;
         let unregistered = self.crawl.is_none().then_some(&self.context);
         let preparing = prepare(unregistered, self.browser.clone(), setup, &mut self.fate);
-        let last = deadline + OVERTIME;
         let prepared =
             self.teller.unless_interrupted(&mut self.control, &self.setup.uplink, last, preparing).await;
-        // Whatever was opened on the browser by the time of a failure was dropped, not taken down.
-        match prepared {
-            Ok(Ok(ready)) => {
-                self.visit = Some(ready);
-                Event::Prepared
-            }
-            Ok(Err(failure)) => {
-                self.fate = self.fate.take().map(|_| Fate::Replace(failure.message.clone()));
-                Event::NotPrepared(failure)
-            }
-            Err(why) => {
-                let told = || Fate::Replace("its visit was ended while it was prepared".to_owned());
-                self.fate = self.fate.take().map(|_| told());
-                Event::Interrupted(why)
-            }
+        prepared.map_err(Unready::Interrupted)?.map_err(Unready::Failed)
+    }
+
+    /// Whether the slot gives the attempt the next browser: nothing was done on the one that is gone.
+    async fn has_another(&mut self) -> bool {
+        if !self.setup.uplink.is_untouched() {
+            return false;
         }
+        let known = timeout(KNOWN, interruption(&mut self.control.interrupt)).await;
+        if !matches!(known, Ok(Interrupt::BrowserGone(_))) {
+            return false;
+        }
+        self.fate = None;
+        self.teller.tell(Report::Again).await;
+        let yielded = |why: &Option<Interrupt>| !matches!(why, Some(Interrupt::BrowserGone(_)));
+        matches!(timeout(KNOWN, self.control.interrupt.wait_for(yielded)).await, Ok(Ok(_)))
     }
 
     async fn command(&mut self, index: u32, command: &Command, deadline: Instant) -> Event {

@@ -1,5 +1,7 @@
 //! The slot's one task: everything that happens to it comes through here, in order.
 
+mod again;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -353,17 +355,6 @@ impl Actor {
         running.ok_or_else(|| not_now("unknown", "no attempt with this id runs in this slot"))
     }
 
-    /// The first reason counts.
-    fn interrupt(&mut self, why: Interrupt) {
-        if let Some(running) = &self.running {
-            running.interrupt.send_if_modified(|i| {
-                let first = i.is_none();
-                i.get_or_insert(why);
-                first
-            });
-        }
-    }
-
     fn on_news(&mut self, news: News) {
         if let News::Died { life, why } = &news
             && self.running.as_ref().is_some_and(|r| r.life == Some(*life))
@@ -425,6 +416,7 @@ impl Actor {
                 self.tell(session_response::Message::AttemptEnded(AttemptEnded { result: Some(result) }));
             }
             Report::Freed(fate) => self.freed(visit_id, fate),
+            Report::Again => self.another(visit_id),
         }
     }
 

@@ -150,6 +150,11 @@ impl AttemptUplink {
         forward(self.shared(), self.inner.visit_id, stream.0, session_uuid, batch).await
     }
 
+    /// Whether nothing was recorded or forwarded so far.
+    pub fn is_untouched(&self) -> bool {
+        self.with(|state| Some(state.attempts.get(&self.inner.visit_id)?.streams.is_empty())).unwrap_or(false)
+    }
+
     /// How far storage has a stream; -1: nothing yet.
     pub fn acked(&self, stream: StreamId) -> i64 {
         self.with(|state| {
