@@ -50,6 +50,7 @@ pub mod coordinator {
 }
 
 pub mod digest;
+pub mod har;
 mod ids;
 pub mod js_settings;
 mod json;

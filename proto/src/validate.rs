@@ -148,6 +148,7 @@ fn step_errors(step: &Step, path: &str, page: &mut bool, errors: &mut FieldError
             interaction::download_errors(download, &path, errors);
         }
         Step::DumpProfile(dump) => suffix(&dump.suffix, &format!("{path}.dump_profile.suffix"), errors),
+        Step::Har(har) => suffix(&har.suffix, &format!("{path}.har.suffix"), errors),
         Step::RecordVideo(video) => demo::video_errors(video, &format!("{path}.record_video"), errors),
         Step::Explore(explore) => {
             loaded(*page, &format!("{path}.explore"), errors);

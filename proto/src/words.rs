@@ -135,6 +135,7 @@ impl Command {
         "upload",
         "download",
         "dump_profile",
+        "har",
         "bot_mitigation",
         "record_video",
         "explore",
@@ -169,6 +170,7 @@ impl Command {
             Some(Step::Download(_)) => "download",
             Some(Step::BotMitigation(_)) => "bot_mitigation",
             Some(Step::DumpProfile(_)) => "dump_profile",
+            Some(Step::Har(_)) => "har",
             Some(Step::RecordVideo(_)) => "record_video",
             Some(Step::Explore(_)) => "explore",
         }
@@ -203,6 +205,7 @@ impl Command {
             Some(Step::Download(_)) => "DownloadCommand",
             Some(Step::BotMitigation(_)) => "BotMitigationCommand",
             Some(Step::DumpProfile(_)) => "DumpProfileCommand",
+            Some(Step::Har(_)) => "HarCommand",
             Some(Step::RecordVideo(_)) => "RecordVideoCommand",
             Some(Step::Explore(_)) => "ExploreCommand",
         }

@@ -8,7 +8,7 @@ use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, Isolation};
 use sonde_tests::rig::Rig;
 
 const LEAVE: &str =
-    "document.cookie = 'lasting=1; max-age=86400; path=/'; document.cookie = 'session=1; path=/'";
+    "document.cookie = 'lasting=1; max-age=86400; path=/', document.cookie = 'session=1; path=/'";
 const FOUND: &str = "document.cookie.split('; ').filter(Boolean).sort()";
 
 fn evaluate(expression: &str) -> Value {

@@ -144,9 +144,9 @@ pub struct BrowserArgs {
 #[derive(Clone, Debug, Parser)]
 pub struct VisitSetup {
     /// Commands to run: a JSON list of sonde.visit.v1.Command, or TOML with [[commands]]. They are get, browse,
-    /// screenshot, dump_page_source, pdf, mhtml, upload, download, bot_mitigation, record_video, explore, sleep, click,
-    /// hover, type, press, select, scroll, wait_for, evaluate, extract, assert, get_cookies, set_cookies and set_headers;
-    /// the URL is loaded first unless the first of them that needs a page loads one
+    /// screenshot, dump_page_source, pdf, mhtml, upload, download, bot_mitigation, dump_profile, har, record_video,
+    /// explore, sleep, click, hover, type, press, select, scroll, wait_for, evaluate, extract, assert, get_cookies,
+    /// set_cookies and set_headers; the URL is loaded first unless the first of them that needs a page loads one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["browse", "screenshot", "full_page_screenshot", "page_source"])]
     pub commands: Option<PathBuf>,
     /// Where the browser's windows are shown: headless, headed (on the display of the environment), :N (on that X

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sonde_proto::browser::v1::AttemptContext;
 use sonde_proto::record::v1::SiteVisit;
 use sonde_proto::visit::v1::{
-    AttemptResult, Command, CommandResult, CrawlHooks, Failure, Instruments, Phase,
+    AttemptResult, Command, CommandResult, CrawlHooks, Failure, Instruments, Phase, command,
 };
 use sonde_runtime::clock::{rfc3339_ms, wall_us};
 use sonde_runtime::process::Scope;
@@ -108,6 +108,9 @@ pub async fn run(job: Job) {
         crawl,
     } = job;
     let uplink = uplink.attempt(context.visit_id, context.fence);
+    if instruments.http && (plan.interactive || plan.commands.iter().any(is_har)) {
+        uplink.traffic().gather();
+    }
     let (progress, details) = Progress::new();
     let (machine, mut action) = Machine::start(plan, now());
     let teller = Teller::new(machine, details, reports, uplink.clone(), context.clone());
@@ -155,6 +158,10 @@ impl Unready {
             Self::Interrupted(why) => matches!(why, Interrupt::BrowserGone(_)),
         }
     }
+}
+
+fn is_har(command: &Command) -> bool {
+    matches!(command.step, Some(command::Step::Har(_)))
 }
 
 /// An attempt on its way.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::buffer::Buffer;
 use super::symbols::Symbols;
+use super::traffic::Traffic;
 use super::{Shared, State, UplinkError, retried};
 
 pub(super) struct Row {
@@ -64,6 +65,7 @@ struct Inner {
     shared: Arc<Shared>,
     visit_id: i64,
     symbols: Symbols,
+    traffic: Traffic,
 }
 
 impl Drop for Inner {
@@ -79,7 +81,14 @@ impl AttemptUplink {
     }
 
     pub(super) fn new(shared: Arc<Shared>, visit_id: i64) -> Self {
-        Self { inner: Arc::new(Inner { shared, visit_id, symbols: Symbols::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                visit_id,
+                symbols: Symbols::default(),
+                traffic: Traffic::default(),
+            }),
+        }
     }
 
     pub fn visit_id(&self) -> i64 {
@@ -89,6 +98,11 @@ impl AttemptUplink {
     /// What its JavaScript rows are of.
     pub fn symbols(&self) -> &Symbols {
         &self.inner.symbols
+    }
+
+    /// Its HTTP rows.
+    pub fn traffic(&self) -> &Traffic {
+        &self.inner.traffic
     }
 
     fn shared(&self) -> &Shared {
@@ -122,6 +136,7 @@ impl AttemptUplink {
         row: record::Row,
     ) -> Result<(), UplinkError> {
         self.inner.symbols.note(&row);
+        self.inner.traffic.note(captured_at_us, &row);
         let producer = if stream == StreamId::SERVICE { Producer::Service } else { Producer::Devtools };
         let row = Row { stream: stream.0, producer, captured_at_us, row };
         record(self.shared(), self.inner.visit_id, row).await
@@ -146,6 +161,7 @@ impl AttemptUplink {
         payload: Bytes,
     ) -> Result<(), UplinkError> {
         self.inner.symbols.note_batch(&payload);
+        self.inner.traffic.note_batch(&payload);
         let batch = Numbered { first, count, payload };
         forward(self.shared(), self.inner.visit_id, stream.0, session_uuid, batch).await
     }

@@ -9,6 +9,7 @@ mod blobs;
 mod buffer;
 mod pump;
 mod symbols;
+mod traffic;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +31,7 @@ use tonic::{Code, Status};
 pub use attempt::{AttemptUplink, SealParts, StreamClaim};
 use buffer::Buffer;
 pub use symbols::Symbols;
+pub use traffic::Traffic;
 
 /// Between tries of a call or a stream that storage did not answer.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));

@@ -5,6 +5,7 @@ pub(in crate::engine) mod download;
 mod explore;
 pub(super) mod frames;
 mod glob;
+mod har;
 pub(super) mod hooks;
 pub(super) mod input;
 mod interact;
@@ -69,6 +70,8 @@ type Done<P> = Result<String, Why<<P as Page>::NotLoaded>>;
 /// A visit's main page, as its engine drives it.
 pub(super) trait Page: Send {
     type NotLoaded: NotLoaded;
+    /// Its browser's name.
+    const BROWSER: &str;
     /// Whether hooks can have the browser.
     const LENDS: bool;
 
@@ -257,6 +260,7 @@ pub(super) async fn run(
         }
         Some(Step::BotMitigation(asked)) => mitigation::mitigate(page, command, asked, deadline).await,
         Some(Step::DumpProfile(asked)) => profile::dump_profile(page, asked, deadline).await,
+        Some(Step::Har(asked)) => har::store_har(page, index, asked, deadline).await,
         Some(Step::Explore(asked)) => explore::explore(page, asked, deadline).await,
         Some(Step::RecordVideo(asked)) => video::record_video(page, index, asked, deadline).await,
         Some(Step::Download(asked)) => download::download(page, index, asked, deadline).await,

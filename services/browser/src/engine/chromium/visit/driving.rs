@@ -66,6 +66,7 @@ impl commands::NotLoaded for NotLoaded {
 
 impl Page for ChromiumVisit {
     type NotLoaded = NotLoaded;
+    const BROWSER: &str = "chromium";
     const LENDS: bool = true;
 
     fn shared(&self) -> &Shared {

@@ -44,6 +44,7 @@ impl commands::NotLoaded for NotLoaded {
 
 impl Page for FirefoxVisit {
     type NotLoaded = NotLoaded;
+    const BROWSER: &str = "firefox";
     const LENDS: bool = false;
 
     fn shared(&self) -> &Shared {
