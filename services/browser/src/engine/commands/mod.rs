@@ -21,10 +21,11 @@ mod video;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use sonde_proto::visit::v1::command::Step;
 use sonde_proto::visit::v1::{
     BrowseCommand, Command, CommandStatus, Cookie, DumpPageSourceCommand, GetCommand, Header, LoadPolicy,
-    PdfCommand, ScreenshotCommand,
+    MouseButton, PdfCommand, ScreenshotCommand,
 };
 use tokio::time::Instant;
 
@@ -155,6 +156,14 @@ pub(super) trait Page: Send {
     ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
     /// When the document that is there was committed; `None` before the first.
     fn committed_at(&self) -> Option<Instant>;
+    /// Counts begins of navigations, documents, and changes of the URL.
+    fn moves(&self) -> u64;
+    /// Waits for the next of those.
+    fn moved(
+        &mut self,
+        before: u64,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
     /// Waits until no navigation is under way.
     fn arrive(&mut self, deadline: Instant) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
     /// Waits as the policy says for the document that is there.
@@ -232,6 +241,9 @@ pub(super) trait Page: Send {
         deadline: Instant,
     ) -> impl Future<Output = CommandReport> + Send;
 }
+
+/// For a click on a link to begin a navigation.
+const FOLLOWED: Duration = Duration::from_secs(3);
 
 /// Runs a command; at its deadline the page is stopped, and the report says timeout.
 pub(super) async fn run(
@@ -362,7 +374,7 @@ async fn browse_from<P: Page>(
         let found = page.visible_links(deadline).await?;
         let choice = same_site(&start, &found);
         let Some(link) = draw.of(&choice).cloned() else { break };
-        match until.load(page, &link, &start, deadline).await {
+        match follow(page, &link, &start, until, deadline).await {
             Ok(()) => page.stay(dwell, deadline).await?,
             Err(why) => match why.network_error() {
                 // A link that leads nowhere is what a user would meet, too.
@@ -375,4 +387,38 @@ async fn browse_from<P: Page>(
         }
     }
     Ok(())
+}
+
+/// Follows a link as a user does who clicks it; one that the mouse does not meet, or that opens elsewhere, by its URL.
+async fn follow<P: Page>(
+    page: &mut P,
+    link: &str,
+    start: &str,
+    until: Loads,
+    deadline: Instant,
+) -> Result<(), P::NotLoaded> {
+    let wanted = interact::fields([("url", json!(link))]);
+    let place = match interact::ask(page, script::task("link", wanted, deadline, true), deadline).await {
+        Ok(place) => place,
+        Err(Why::NotLoaded(why)) => return Err(why),
+        Err(Why::Refused(why)) => {
+            tracing::debug!(word = why.word, message = why.message, "a link was not found again");
+            String::new()
+        }
+    };
+    let place: Value = serde_json::from_str(&place).unwrap_or_default();
+    let Some((x, y)) = place["x"].as_f64().zip(place["y"].as_f64()) else {
+        return until.load(page, link, start, deadline).await;
+    };
+    let before = page.moves();
+    page.act(&input::clicks(x, y, MouseButton::Left, 1, &[]), deadline).await?;
+    page.progress().detail("waiting for the link to lead somewhere");
+    match page.moved(before, deadline.min(Instant::now() + FOLLOWED)).await {
+        Ok(()) => {}
+        // A script of the page has taken the click.
+        Err(why) if why.timeout().is_some() => return Ok(()),
+        Err(why) => return Err(why),
+    }
+    page.arrive(deadline).await?;
+    until.reach(page, deadline).await
 }

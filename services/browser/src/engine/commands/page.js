@@ -175,6 +175,22 @@
   };
   const tasks = {
     locate: () => until(() => actionable(task.target)),
+    // Where the mouse meets a link to the URL that leads there in the page's own tab; null where it meets none.
+    link: async () => {
+      const fits = (a) => a.href === task.url && visible(a) && !a.hasAttribute('download')
+        && ['', '_self', '_parent', '_top'].includes(a.target);
+      for (const element of [...document.querySelectorAll('a[href]')].filter(fits).slice(0, 5)) {
+        element.scrollIntoView({ block: 'center', inline: 'center', behavior: 'instant' });
+        await frame();
+        // Of a link over several lines the middle may be outside.
+        const [box] = element.getClientRects();
+        if (!box) continue;
+        const [x, y] = [Math.floor(box.left + box.width / 2), Math.floor(box.top + box.height / 2)];
+        const met = hit(document, x, y);
+        if (met && holds(element, met)) return { x, y };
+      }
+      return null;
+    },
     state: async () => { await until(() => states[task.state](task.target)); },
     // Where an element is in the document of the page.
     box: () => until(async () => {

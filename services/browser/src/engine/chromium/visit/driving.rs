@@ -185,6 +185,14 @@ impl Page for ChromiumVisit {
         self.state.borrow().committed_at
     }
 
+    fn moves(&self) -> u64 {
+        self.state.borrow().moves
+    }
+
+    async fn moved(&mut self, before: u64, deadline: Instant) -> Result<(), NotLoaded> {
+        self.until("a navigation", deadline, |s| s.moves > before).await
+    }
+
     async fn arrive(&mut self, deadline: Instant) -> Result<(), NotLoaded> {
         self.until("the navigation", deadline, |s| !s.loading).await
     }

@@ -22,6 +22,8 @@ pub(super) struct PageState {
     /// Loaders of its newest documents, oldest first.
     commits: VecDeque<String>,
     documents: u64,
+    /// Begins of navigations, documents, and changes of the URL so far.
+    pub moves: u64,
     pub committed_at: Option<Instant>,
     pub url: String,
     /// A document is fetched or loads: from the begin of a navigation on.
@@ -48,6 +50,7 @@ impl PageState {
 
     fn commit(&mut self, frame: Frame, restored: bool) {
         self.documents += 1;
+        self.moves += 1;
         self.committed_at = Some(Instant::now());
         self.commits.push_back(frame.loader_id);
         if self.commits.len() > COMMITS {
@@ -172,12 +175,19 @@ impl Warden {
                 if let Ok(WithinDocument { frame_id, url }) = event.params.decode()
                     && frame_id == self.main.as_str()
                 {
-                    self.state.send_modify(|s| s.url = url);
+                    self.state.send_modify(|s| {
+                        s.moves += 1;
+                        s.url = url;
+                    });
                 }
             }
             loading @ ("Page.frameStartedLoading" | "Page.frameStoppedLoading") => {
                 if event.params.decode::<Loading>().is_ok_and(|of| of.frame_id == self.main.as_str()) {
-                    self.state.send_modify(|s| s.loading = loading == "Page.frameStartedLoading");
+                    let begins = loading == "Page.frameStartedLoading";
+                    self.state.send_modify(|s| {
+                        s.moves += u64::from(begins);
+                        s.loading = begins;
+                    });
                 }
             }
             "Page.domContentEventFired" => self.state.send_modify(|s| s.dom_content = true),

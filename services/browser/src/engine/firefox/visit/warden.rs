@@ -33,6 +33,8 @@ pub(super) struct PageState {
     /// Downloads so far.
     pub downloaded: u64,
     documents: u64,
+    /// Begins of navigations, documents, and changes of the URL so far.
+    pub moves: u64,
     pub committed_at: Option<Instant>,
     /// Documents and error pages so far.
     pub pages: u64,
@@ -103,20 +105,26 @@ impl PageState {
         }
     }
 
-    /// Notes which navigation is under way; whether that has changed.
+    /// Notes which navigation is under way, and that there was a move; whether anything has changed.
     fn follow(&mut self, event: &Event) -> bool {
+        let Some(what) = event.method.strip_prefix("browsingContext.") else { return false };
         let navigation = event.text("navigation");
-        match event.method.as_str() {
-            "browsingContext.navigationStarted" => self.begun = Some(navigation.to_owned()),
-            "browsingContext.navigationCommitted"
-            | "browsingContext.fragmentNavigated"
-            | "browsingContext.navigationFailed"
-            | "browsingContext.downloadWillBegin" => {
-                return self.begun.take_if(|b| b == navigation).is_some();
+        let moved = matches!(
+            what,
+            "navigationStarted" | "navigationCommitted" | "fragmentNavigated" | "historyUpdated"
+        );
+        self.moves += u64::from(moved);
+        let ended = match what {
+            "navigationStarted" => {
+                self.begun = Some(navigation.to_owned());
+                false
             }
-            _ => return false,
-        }
-        true
+            "navigationCommitted" | "fragmentNavigated" | "navigationFailed" | "downloadWillBegin" => {
+                self.begun.take_if(|begun| begun == navigation).is_some()
+            }
+            _ => false,
+        };
+        moved || ended
     }
 
     /// The first reason counts.
