@@ -277,15 +277,18 @@ impl Browsers {
         self.crawls.close(Instant::now() + CLOSE / 2).await;
         self.tasks.close();
         let clean = timeout_at(Instant::now() + CLOSE, self.tasks.wait()).await.is_ok();
+        if let Some(processes) = &self.processes {
+            let left = processes.processes().into_iter().filter(|process| !Guard::is(process));
+            let left = terminate_all(left.map(|process| (process, Duration::ZERO))).await;
+            if !left.is_empty() {
+                tracing::warn!(count = left.len(), "processes had to be ended that no slot had ended");
+            }
+        }
+        // Until here a kill of ours would leave what it sees to.
         if let Some(guard) = self.guard {
             guard.stop().await;
         }
         if let Some(processes) = &self.processes {
-            let left = processes.processes().into_iter().map(|process| (process, Duration::ZERO));
-            let left = terminate_all(left).await;
-            if !left.is_empty() {
-                tracing::warn!(count = left.len(), "processes had to be ended that no slot had ended");
-            }
             processes.close();
         }
         if let Some(ledger) = self.ledger {

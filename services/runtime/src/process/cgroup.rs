@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
 
 const PREFIX: &str = "sonde-";
+/// An empty group that is older is nobody's: whoever makes one enters it at once.
+const LEFT: Duration = Duration::from_secs(60);
 /// For a group whose processes were killed to be empty.
 const EMPTY: Duration = Duration::from_secs(2);
 
@@ -81,7 +83,21 @@ fn find() -> Result<PathBuf, String> {
     let below = own.strip_prefix(root.trim_end_matches('/')).unwrap_or(own);
     let group = Path::new(mount).join(below.trim_start_matches('/'));
     usable(&group).map_err(|e| format!("{}: {e}", group.display()))?;
+    remove_left(&group, SystemTime::now() - LEFT);
     Ok(group)
+}
+
+/// Removes what services left that were killed together with their guards: the kernel refuses it of a group with a
+/// process in it.
+fn remove_left(lane: &Path, before: SystemTime) {
+    let ours = |entry: &DirEntry| entry.file_name().to_string_lossy().starts_with(PREFIX);
+    let old = |entry: &DirEntry| entry.metadata().and_then(|m| m.modified()).is_ok_and(|made| made < before);
+    for group in below(lane).filter(|entry| ours(entry) && old(entry)) {
+        match std::fs::remove_dir(group.path()) {
+            Ok(()) => tracing::debug!(group = ?group.path(), "an empty control group is removed"),
+            Err(error) => tracing::debug!(group = ?group.path(), %error, "a control group is in use"),
+        }
+    }
 }
 
 fn usable(group: &Path) -> io::Result<()> {
@@ -212,5 +228,24 @@ async fn emptied(group: &Path, until: Instant) -> io::Result<()> {
             Ok(ready) => ready?.clear_ready(),
             Err(_) => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of directories of a file system as any: what is young, or no group of ours, stays.
+    #[test]
+    fn empty_groups_of_the_dead_are_removed() {
+        let lane = tempfile::tempdir().unwrap();
+        for name in ["sonde-old", "sonde-used/inner", "other"] {
+            std::fs::create_dir_all(lane.path().join(name)).unwrap();
+        }
+        remove_left(lane.path(), SystemTime::now() - LEFT);
+        assert!(lane.path().join("sonde-old").exists(), "it is young");
+        remove_left(lane.path(), SystemTime::now() + LEFT);
+        let left = |name: &str| lane.path().join(name).exists();
+        assert!(!left("sonde-old") && left("sonde-used") && left("other"));
     }
 }

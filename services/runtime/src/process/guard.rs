@@ -38,6 +38,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// This very program, also when its file was replaced by another version or removed.
 const PROGRAM: &str = "/proc/self/exe";
+const LABEL: &str = "guard";
+/// One that has lived so long was no failure.
+const WELL: Duration = Duration::from_secs(60);
 
 /// Whether this program can be a guard: its `main` has asked [`take_over`].
 static ABLE: AtomicBool = AtomicBool::new(false);
@@ -80,6 +83,11 @@ impl Guard {
         Some(Self { task: tokio::spawn(keeping), stop })
     }
 
+    /// Whether a process is a guard.
+    pub fn is(process: &Process) -> bool {
+        process.info().label == LABEL
+    }
+
     /// Tells it that the service ends in order.
     pub async fn stop(self) {
         self.stop.cancel();
@@ -94,9 +102,13 @@ async fn keep(arguments: Vec<OsString>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         match start(&arguments).await {
             Ok((process, mut pipe)) => {
+                let began = Instant::now();
                 tokio::select! {
                     exit = process.wait() => {
                         tracing::warn!(?exit, "the guard of the processes is gone; another one is started");
+                        if began.elapsed() > WELL {
+                            failures = 0;
+                        }
                     }
                     () = stop.cancelled() => {
                         // One that is gone has nothing to read it with.
@@ -121,7 +133,7 @@ async fn start(arguments: &[OsString]) -> Result<(Process, File), SpawnError> {
     let null = File::options().write(true).open("/dev/null").map_err(setup)?;
     // What it has to say comes after our end: nobody here could read it.
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(setup)?;
-    let mut guard = Spawn::new("guard", PROGRAM)
+    let mut guard = Spawn::new(LABEL, PROGRAM)
         .kind(ProcessKind::Supervisor)
         .args(arguments.iter().cloned())
         .output(null.into(), stderr)
