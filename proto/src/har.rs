@@ -142,7 +142,7 @@ impl Hop<'_> {
         let answered = self.answered;
         let mut content = json!({
             "size": answered.and_then(|r| r.body_bytes).unwrap_or(-1),
-            "mimeType": answered.and_then(|r| r.mime_type.as_deref()).unwrap_or_default(),
+            "mimeType": answered.and_then(|r| r.mime_type.as_deref()).unwrap_or(value(&headers, "content-type")),
         });
         if let Some(hash) = answered.and_then(|r| r.content_hash.as_deref()) {
             content["_contentSha256"] = json!(hash);
@@ -209,10 +209,14 @@ fn cookies(headers: &[Value], header: &str) -> Vec<Value> {
     .collect()
 }
 
+/// Of the first header of this name; "" where there is none.
+fn value<'a>(headers: &'a [Value], name: &str) -> &'a str {
+    let found = headers.iter().find(|h| h["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case(name)));
+    found.and_then(|h| h["value"].as_str()).unwrap_or_default()
+}
+
 fn post_data(asked: &HttpRequest, headers: &[Value]) -> Option<Value> {
-    let kind =
-        headers.iter().find(|h| h["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case("content-type")));
-    let kind = kind.and_then(|h| h["value"].as_str()).unwrap_or_default();
+    let kind = value(headers, "content-type");
     if let Some(fields) = &asked.post_body {
         let fields: BTreeMap<String, Vec<String>> = serde_json::from_str(fields).ok()?;
         let params: Vec<Value> = fields

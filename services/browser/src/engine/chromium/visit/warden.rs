@@ -181,14 +181,14 @@ impl Warden {
                     });
                 }
             }
-            loading @ ("Page.frameStartedLoading" | "Page.frameStoppedLoading") => {
-                if event.params.decode::<Loading>().is_ok_and(|of| of.frame_id == self.main.as_str()) {
-                    let begins = loading == "Page.frameStartedLoading";
-                    self.state.send_modify(|s| {
-                        s.moves += u64::from(begins);
-                        s.loading = begins;
-                    });
-                }
+            loading @ ("Page.frameStartedLoading" | "Page.frameStoppedLoading")
+                if event.params.decode::<Loading>().is_ok_and(|of| of.frame_id == self.main.as_str()) =>
+            {
+                let begins = loading == "Page.frameStartedLoading";
+                self.state.send_modify(|s| {
+                    s.moves += u64::from(begins);
+                    s.loading = begins;
+                });
             }
             "Page.domContentEventFired" => self.state.send_modify(|s| s.dom_content = true),
             "Page.loadEventFired" => self.state.send_modify(|s| s.load = true),
