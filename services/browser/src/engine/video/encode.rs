@@ -175,7 +175,8 @@ fn list(kept: &[Kept], of: u64) -> String {
 fn arguments((width, height): (u32, u32), of: u64) -> Vec<String> {
     // Pictures of another size than the video, as of a window that was resized, keep their shape.
     let picture = format!(
-        "scale={width}:{height}:force_original_aspect_ratio=decrease:out_color_matrix=bt709:out_range=tv,\
+        "scale={width}:{height}:force_original_aspect_ratio=decrease:out_color_matrix=bt709:out_range=tv:\
+         flags=bicubic+accurate_rnd+full_chroma_int,\
          pad={width}:{height}:(ow-iw)/2:(oh-ih)/2,setsar=1,format=yuv420p"
     );
     let [fps, frames, key] = [FPS.to_string(), of.to_string(), KEY_EVERY.to_string()];
