@@ -135,6 +135,10 @@ impl Rig {
         let content = std::fs::read(&path).expect("the blob is there");
         assert_eq!(sha256_hex(&content), hash, "{:?}", self.kind);
         assert_eq!(content.len() as i64, bytes, "{:?}", self.kind);
+        if let Some(directory) = directory(&artifact.kind) {
+            let named = self.world.data().join(directory).join(&artifact.name);
+            assert!(std::fs::read(&named).expect("it has its name") == content, "{:?}: {named:?}", self.kind);
+        }
         (artifact, content)
     }
 
@@ -149,6 +153,17 @@ impl Rig {
         drop(slot);
         browsers.stop(&world).await;
     }
+}
+
+/// Where artifacts of a kind are files under their names.
+fn directory(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "screenshot" => "screenshots",
+        "page_source" | "frame_sources" => "sources",
+        "video" => "videos",
+        "download" => "downloads",
+        _ => return None,
+    })
 }
 
 /// Commands of which each may fail without the others.

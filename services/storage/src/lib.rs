@@ -15,6 +15,7 @@ mod error;
 mod grpc;
 mod ingest;
 mod merge;
+mod named;
 mod sqlite;
 mod stats;
 mod storage;

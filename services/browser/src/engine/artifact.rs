@@ -1,7 +1,7 @@
 //! What commands leave behind: names, blobs and refusals. The same on every engine.
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
+use md5::{Digest, Md5};
 use sonde_proto::digest::hex;
 use sonde_proto::record::v1::{Truncation, record::Row};
 use sonde_proto::visit::v1::{ArtifactRef, CommandStatus};
@@ -39,9 +39,9 @@ impl<'a> Made<'a> {
         Self { kind: "page_source", media_type: "text/html; charset=utf-8", suffix, ending: "html" }
     }
 
-    /// `<visit_id>-<hash of the URL>[-suffix].<ending>`
+    /// `<visit_id>-<MD5 of the URL>[-suffix].<ending>`, as OpenWPM's.
     fn file_name(&self, visit_id: i64, url: &str) -> String {
-        let hash = hex(&Sha256::digest(url.as_bytes())[..8]);
+        let hash = hex(&Md5::digest(url.as_bytes()));
         let suffix = if self.suffix.is_empty() { String::new() } else { format!("-{}", self.suffix) };
         format!("{visit_id}-{hash}{suffix}.{}", self.ending)
     }

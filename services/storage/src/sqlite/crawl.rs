@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 use sonde_proto::record::v1::SiteVisit;
 use sonde_proto::storage::v1::LedgerRow;
 use sonde_proto::visit::v1::SealSummary;
@@ -13,6 +13,7 @@ use super::migrate;
 use super::rows::{RowWriter, Stamp};
 use super::seal::{self, SealJob};
 use crate::error::{OpenError, StoreError};
+use crate::named::Names;
 
 const TUNING: Tuning = Tuning { page_size: 8192, checkpoint_pages: 4000, cache_kib: 32 << 10 };
 
@@ -24,6 +25,7 @@ pub(crate) struct CrawlDb {
     connection: Connection,
     log: LogReader,
     path: PathBuf,
+    names: Names,
     /// The last batch of no visit that is in the tables.
     drained: i64,
 }
@@ -35,7 +37,8 @@ impl CrawlDb {
         let mut connection = connection::writer(path, &TUNING).map_err(store)?;
         migrate::migrate(&mut connection, path, now)?;
         let log = LogReader::open(log).map_err(store)?;
-        Ok(Self { connection, log, path: path.to_owned(), drained: 0 })
+        let names = Names::new(path.parent().unwrap_or(Path::new(".")));
+        Ok(Self { connection, log, path: path.to_owned(), names, drained: 0 })
     }
 
     pub fn path(&self) -> &Path {
@@ -63,8 +66,15 @@ impl CrawlDb {
 
     /// Seals an attempt; durable when this returns.
     pub fn seal(&mut self, job: &SealJob, now: &str) -> Result<SealSummary, StoreError> {
-        let log = &self.log;
-        connection::transaction(&mut self.connection, |transaction| seal::seal(transaction, log, job, now))
+        let (log, names) = (&self.log, &self.names);
+        connection::transaction(&mut self.connection, |transaction| {
+            let summary = seal::seal(transaction, log, job, now)?;
+            // Before the end of the transaction: what is sealed has its names.
+            if summary.rows.contains_key("artifacts") {
+                give_names(transaction, names, job.visit.visit_id)?;
+            }
+            Ok(summary)
+        })
     }
 
     /// Moves some batches of no visit from the log into the tables, each row once; gives the last batch's id, by which
@@ -100,4 +110,21 @@ impl CrawlDb {
     pub fn checkpoint(&self) -> Result<(), StoreError> {
         connection::checkpoint(&self.connection)
     }
+}
+
+/// The artifacts of an attempt are files under their names, too. Where one cannot be, it is still a blob.
+fn give_names(transaction: &Transaction<'_>, names: &Names, visit_id: i64) -> Result<(), StoreError> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT kind, name, content_hash FROM artifacts WHERE visit_id = ?1 ORDER BY event_ordinal",
+    )?;
+    let artifacts = statement.query_map([visit_id], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+    })?;
+    for artifact in artifacts {
+        let (kind, name, hash) = artifact?;
+        if let Err(error) = names.give(&kind, &name, &hash) {
+            tracing::warn!(visit_id, kind, name, hash, %error, "an artifact is a blob only: it could not be named");
+        }
+    }
+    Ok(())
 }
