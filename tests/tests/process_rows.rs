@@ -14,6 +14,7 @@ use sonde_proto::visit::v1::{BrowserKind, BrowserSpec, GetCommand, Instruments, 
 use sonde_tests::process::Process;
 use sonde_tests::session::{Browsers, Slot};
 use sonde_tests::trap::{Answer, Trap};
+use sonde_tests::up::Up;
 use sonde_tests::world::{World, until};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -199,4 +200,36 @@ async fn the_end_of_a_killed_service_is_told_by_the_next() {
     drop(site);
     // The directories of the killed one are gone, too.
     browsers.stop(&world).await;
+}
+
+/// A01: `sonde up` and the services that it supervises are rows of one tree; how a run has ended is told by the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_supervisor_and_its_services_are_rows() {
+    let world = World::new();
+    let up = Up::start(&world, 1).await;
+    let tree = |rows: &BTreeMap<String, Row>, status: &str| {
+        let (top, _) = rows.iter().find(|(_, row)| row.kind == "supervisor" && row.parent.is_none())?;
+        let services = rows.values().filter(|row| row.parent.as_ref() == Some(top) && row.status == status);
+        let services: Vec<Row> = services.cloned().collect();
+        (services.len() == 3).then(|| (top.clone(), services))
+    };
+    let (top, services) = shown(&world, "three services that run", |rows| tree(rows, "running")).await;
+    assert!(services.iter().all(|row| row.kind == "service" && row.pid.is_some()), "{services:?}");
+    up.stop(&world).await;
+    let up = Up::start(&world, 1).await;
+    let ended = |rows: &BTreeMap<String, Row>| {
+        let all: Vec<Row> = rows
+            .iter()
+            .filter(|(id, row)| **id == top || row.parent.as_ref() == Some(&top))
+            .map(|(_, row)| row.clone())
+            .collect();
+        all.iter().all(|row| row.status == "exited").then_some(all)
+    };
+    let ended = shown(&world, "the ends of the first run", ended).await;
+    assert_eq!(ended.len(), 4, "{ended:#?}");
+    for row in ended.iter().filter(|row| row.kind == "service") {
+        assert_eq!(row.exit_code, Some(0), "{row:?}");
+        assert_ne!(row.end_reason.as_deref(), Some("lost"), "{row:?}");
+    }
+    up.stop(&world).await;
 }

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sonde_browser::ProcessRows;
 use sonde_runtime::config::Override;
-use sonde_runtime::endpoint::Endpoint;
+use sonde_runtime::endpoint::{Endpoint, Inproc, connect};
 use sonde_runtime::process::{Limits, ProcessKind, ProcessStore, Redactor, StoreOptions};
 use sonde_runtime::signals::Shutdown;
 use sonde_runtime::supervise::{Program, Readiness, RestartPolicy, ServiceSpec, Supervisor, to_stderr};
@@ -64,7 +65,12 @@ pub async fn run(args: UpArgs) -> Result<u8, CliError> {
         },
         () = shutdown.drain.cancelled() => {}
     }
-    shutdown.drain.cancelled().await;
+    if !shutdown.drain.is_cancelled() {
+        let rows = ProcessRows::start(processes.clone(), connect(&sockets.storage, &Inproc::new())?);
+        shutdown.drain.cancelled().await;
+        // Storage ends with the others: the ends of this run are sent by the next.
+        rows.stop().await;
+    }
     let exits = supervisor.stop().await;
     processes.close();
     sockets.remove();

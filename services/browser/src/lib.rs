@@ -40,7 +40,7 @@ use tonic::transport::Channel;
 
 pub use attempt::fault;
 pub use config::{ChromiumCapture, Config, FirefoxCapture, Prestart, PrestartKind, StartError};
-pub use processes::process_message;
+pub use processes::{ProcessRows, process_message};
 
 use engine::{Engine, LaunchSpec, RunDir, Scripts, run_dir};
 use hooks::crawls::Crawls;

@@ -14,8 +14,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
-use crate::uplink::{Uplink, UplinkError};
+use crate::uplink::{Bounds, Uplink, UplinkError};
 
 /// From a change to its sending: a browser starts several processes, and ends them, at about one time.
 const GATHER: Duration = Duration::from_millis(250);
@@ -51,6 +52,26 @@ impl Ledger {
             Ok(Err(error)) => tracing::error!(%error, "sending rows of processes ended"),
             Err(_) => tracing::warn!("storage takes no rows of processes"),
         }
+    }
+}
+
+/// The rows of a program that is no browser-service, as `sonde up`.
+pub struct ProcessRows {
+    ledger: Ledger,
+    uplink: Uplink,
+}
+
+impl ProcessRows {
+    /// Begins with all that the store knows, also of earlier runs.
+    pub fn start(store: ProcessStore, storage: Channel) -> Self {
+        let uplink = Uplink::start(storage, Bounds::default(), CancellationToken::new());
+        Self { ledger: Ledger::start(store, uplink.clone()), uplink }
+    }
+
+    /// Sends the rest, as long as storage is there. What is not taken is sent by the next start.
+    pub async fn stop(self) {
+        self.ledger.flush().await;
+        self.uplink.close();
     }
 }
 

@@ -5,6 +5,7 @@ pub use convert::process as process_message;
 mod follow;
 mod ledger;
 pub(crate) use ledger::Ledger;
+pub use ledger::ProcessRows;
 
 use std::time::Duration;
 

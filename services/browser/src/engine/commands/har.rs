@@ -17,6 +17,9 @@ use crate::engine::artifact::Made;
 /// Instruments tell of what has happened a little later: so long without news, and all is there.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// Of a page that never rests what there is by then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Runs the command.
 pub(super) async fn store_har(
     page: &mut impl Page,
@@ -38,7 +41,8 @@ async fn log<P: Page>(page: &mut P, index: u32, deadline: Instant) -> Result<Vec
     page.progress().detail("waiting for the network's rows");
     let mut news = page.uplink().news();
     news.mark_unchanged();
-    while timeout_at(deadline.min(Instant::now() + QUIET), news.changed())
+    let patience = deadline.min(Instant::now() + PATIENCE);
+    while timeout_at(patience.min(Instant::now() + QUIET), news.changed())
         .await
         .is_ok_and(|news| news.is_ok())
     {}

@@ -164,8 +164,12 @@ pub(super) trait Page: Send {
         before: u64,
         deadline: Instant,
     ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
-    /// Waits until no navigation is under way.
-    fn arrive(&mut self, deadline: Instant) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
+    /// Waits until no navigation is under way, or another document is there than the one committed then.
+    fn arrive(
+        &mut self,
+        committed: Option<Instant>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), Self::NotLoaded>> + Send;
     /// Waits as the policy says for the document that is there.
     fn reach_load(
         &mut self,
@@ -244,6 +248,8 @@ pub(super) trait Page: Send {
 
 /// For a click on a link to begin a navigation.
 const FOLLOWED: Duration = Duration::from_secs(3);
+/// For that navigation to come to a document.
+const ARRIVED: Duration = Duration::from_secs(30);
 
 /// Runs a command; at its deadline the page is stopped, and the report says timeout.
 pub(super) async fn run(
@@ -410,7 +416,7 @@ async fn follow<P: Page>(
     let Some((x, y)) = place["x"].as_f64().zip(place["y"].as_f64()) else {
         return until.load(page, link, start, deadline).await;
     };
-    let before = page.moves();
+    let (before, committed) = (page.moves(), page.committed_at());
     page.act(&input::clicks(x, y, MouseButton::Left, 1, &[]), deadline).await?;
     page.progress().detail("waiting for the link to lead somewhere");
     match page.moved(before, deadline.min(Instant::now() + FOLLOWED)).await {
@@ -419,6 +425,10 @@ async fn follow<P: Page>(
         Err(why) if why.timeout().is_some() => return Ok(()),
         Err(why) => return Err(why),
     }
-    page.arrive(deadline).await?;
-    until.reach(page, deadline).await
+    match page.arrive(committed, deadline.min(Instant::now() + ARRIVED)).await {
+        Ok(()) => until.reach(page, deadline).await,
+        // It comes to nothing that the browser would tell of.
+        Err(why) if why.timeout().is_some() => Ok(()),
+        Err(why) => Err(why),
+    }
 }

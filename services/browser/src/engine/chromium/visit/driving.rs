@@ -193,8 +193,8 @@ impl Page for ChromiumVisit {
         self.until("a navigation", deadline, |s| s.moves > before).await
     }
 
-    async fn arrive(&mut self, deadline: Instant) -> Result<(), NotLoaded> {
-        self.until("the navigation", deadline, |s| !s.loading).await
+    async fn arrive(&mut self, committed: Option<Instant>, deadline: Instant) -> Result<(), NotLoaded> {
+        self.until("the navigation", deadline, |s| !s.loading || s.committed_at != committed).await
     }
 
     async fn reach_load(&mut self, policy: LoadPolicy, deadline: Instant) -> Result<(), NotLoaded> {

@@ -274,7 +274,7 @@ async fn settle<P: Page>(page: &mut P, last: Instant) -> Result<String, Why<P::N
         let wanted = Map::from_iter([("quiet".to_owned(), json!(QUIET_MS))]);
         let quiet: Quiet = ask(page, "quiet", wanted, within).await?;
         let committed = page.committed_at();
-        match arrived(page, within).await {
+        match arrived(page, committed, within).await {
             Err(why) if why.timeout().is_none() => return Err(Why::NotLoaded(why)),
             // A page that never rests is taken as it is.
             Ok(()) | Err(_) => url = quiet.url,
@@ -287,8 +287,12 @@ async fn settle<P: Page>(page: &mut P, last: Instant) -> Result<String, Why<P::N
     Ok(url)
 }
 
-async fn arrived<P: Page>(page: &mut P, deadline: Instant) -> Result<(), P::NotLoaded> {
-    page.arrive(deadline).await?;
+async fn arrived<P: Page>(
+    page: &mut P,
+    committed: Option<Instant>,
+    deadline: Instant,
+) -> Result<(), P::NotLoaded> {
+    page.arrive(committed, deadline).await?;
     page.reach_load(LoadPolicy::NetworkIdle, deadline).await
 }
 

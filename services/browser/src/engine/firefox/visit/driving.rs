@@ -10,6 +10,7 @@ use sonde_proto::visit::v1::{
 use tokio::time::Instant;
 
 use super::page::NotLoaded;
+use super::warden::PageState;
 use super::{FirefoxVisit, left};
 use crate::engine::commands::download::{Saved, Trigger};
 use crate::engine::commands::frames::Frame;
@@ -164,8 +165,9 @@ impl Page for FirefoxVisit {
         self.until("a navigation", deadline, |s| s.moves > before).await
     }
 
-    async fn arrive(&mut self, deadline: Instant) -> Result<(), NotLoaded> {
-        self.until("the navigation", deadline, |s| !s.is_navigating()).await
+    async fn arrive(&mut self, committed: Option<Instant>, deadline: Instant) -> Result<(), NotLoaded> {
+        let over = |s: &PageState| !s.is_navigating() || s.committed_at != committed;
+        self.until("the navigation", deadline, over).await
     }
 
     async fn reach_load(&mut self, policy: LoadPolicy, deadline: Instant) -> Result<(), NotLoaded> {
