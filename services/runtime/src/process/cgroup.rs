@@ -35,7 +35,10 @@ pub enum Mode {
     Require,
 }
 
-static MODE: AtomicU8 = AtomicU8::new(0);
+const AUTO: u8 = 0;
+const OFF: u8 = 1;
+const REQUIRE: u8 = 2;
+static MODE: AtomicU8 = AtomicU8::new(AUTO);
 static LANE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
 /// Says how this program is to use groups; the first process that is started settles it.
@@ -43,7 +46,12 @@ static LANE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 /// # Errors
 /// When they are required, and cannot be made.
 pub fn set(mode: Mode) -> Result<(), String> {
-    MODE.store(u8::from(mode == Mode::Off), Ordering::Relaxed);
+    let stored = match mode {
+        Mode::Auto => AUTO,
+        Mode::Off => OFF,
+        Mode::Require => REQUIRE,
+    };
+    MODE.store(stored, Ordering::Relaxed);
     match (mode, lane()) {
         (Mode::Require, Err(why)) => Err(why.clone()),
         _ => Ok(()),
@@ -53,8 +61,8 @@ pub fn set(mode: Mode) -> Result<(), String> {
 /// The group below which those of processes are made, or why there are none.
 pub fn lane() -> &'static Result<PathBuf, String> {
     LANE.get_or_init(|| match MODE.load(Ordering::Relaxed) {
-        0 => find(),
-        _ => Err("it is switched off".to_owned()),
+        OFF => Err("it is switched off".to_owned()),
+        _ => find(),
     })
 }
 
@@ -130,16 +138,25 @@ fn group_of(mark: &str) -> Option<PathBuf> {
     (!mark.is_empty() && !mark.contains('/')).then(|| lane.join(format!("{PREFIX}{mark}")))
 }
 
+/// Whether a process without a group is not to be started.
+pub(super) fn is_required() -> bool {
+    MODE.load(Ordering::Relaxed) == REQUIRE
+}
+
 /// Makes the group of a process that is about to be started; whoever writes `0` to the file is in it.
-pub(super) fn make(mark: &str) -> Option<File> {
-    let group = group_of(mark)?;
+///
+/// # Errors
+/// When it cannot be made, and is required.
+pub(super) fn make(mark: &str) -> io::Result<Option<File>> {
+    let Some(group) = group_of(mark) else { return Ok(None) };
     let made = std::fs::create_dir(&group)
         .and_then(|()| OpenOptions::new().write(true).open(group.join("cgroup.procs")));
     match made {
-        Ok(procs) => Some(procs),
+        Ok(procs) => Ok(Some(procs)),
+        Err(error) if is_required() => Err(error),
         Err(error) => {
             tracing::warn!(?group, %error, "a process is started without a control group");
-            None
+            Ok(None)
         }
     }
 }

@@ -133,11 +133,12 @@ fn start(spec: Spawn, mark: &str) -> Result<Born, SpawnError> {
     let parent = rustix::process::getpid();
     let bound = !spec.outlives_us;
     // One that outlives us is not to be taken for what we left.
-    let group = if bound { cgroup::make(mark) } else { None };
+    let group = if bound { cgroup::make(mark).map_err(setup("a control group"))? } else { None };
+    let required = cgroup::is_required();
     let entered = group.as_ref().map(AsRawFd::as_raw_fd);
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe system calls; it
     // neither allocates nor locks.
-    unsafe { command.pre_exec(move || become_child(parent, bound, entered, &plan)) };
+    unsafe { command.pre_exec(move || become_child(parent, bound, entered, required, &plan)) };
     // std reports a failed exec over a descriptor of its own. Filling the low numbers keeps that one from
     // being a number which the child's own descriptors then overwrite.
     let low = fill_low_descriptors().map_err(setup("descriptors"))?;
@@ -151,11 +152,21 @@ fn start(spec: Spawn, mark: &str) -> Result<Born, SpawnError> {
     identify(child).map_err(setup("a process handle"))
 }
 
-fn become_child(parent: Pid, bound: bool, group: Option<i32>, plan: &[(i32, i32)]) -> io::Result<()> {
+fn become_child(
+    parent: Pid,
+    bound: bool,
+    group: Option<i32>,
+    required: bool,
+    plan: &[(i32, i32)],
+) -> io::Result<()> {
     rustix::process::setsid()?;
     if let Some(procs) = group {
-        // SAFETY: a descriptor that is open, and one byte that lives. Where it fails the session and the mark have to do.
-        unsafe { libc::write(procs, b"0".as_ptr().cast(), 1) };
+        // SAFETY: a descriptor that is open, and one byte that lives.
+        let entered = unsafe { libc::write(procs, b"0".as_ptr().cast(), 1) };
+        // Unless it is required, the session and the mark have to do.
+        if entered != 1 && required {
+            return Err(io::Error::last_os_error());
+        }
     }
     if bound {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
