@@ -305,3 +305,56 @@ fn times_of_loads_and_files_are_checked_field_by_field() {
     ];
     assert_eq!(paths, expected);
 }
+
+/// M21: the bounds of recordings and explorations; starts and stops take turns.
+#[test]
+fn videos_and_explorations_are_checked_field_by_field() {
+    use crate::visit::v1::{
+        ExploreCommand, HarCommand, RecordVideoCommand, StartVideo, StopVideo, record_video_command::Action,
+    };
+    let video = |action| Step::RecordVideo(RecordVideoCommand { action });
+    let stop = |suffix: &str| video(Some(Action::Stop(StopVideo { suffix: suffix.into() })));
+    let start = |start| video(Some(Action::Start(start)));
+    let long = Some(prost_types::Duration { seconds: 3601, nanos: 0 });
+    let wrong = StartVideo {
+        max_width: 1,
+        max_height: 2161,
+        quality: 101,
+        max_fps: 31,
+        max_duration: long,
+        max_bytes: 1,
+    };
+    let paths = wrong_paths(vec![
+        stop("a b"),
+        start(wrong),
+        start(StartVideo::default()),
+        video(None),
+        stop(""),
+        Step::Explore(ExploreCommand {
+            max_clicks: 101,
+            max_depth: 101,
+            max_runtime: long,
+            blocked_words: vec!["--".into(), "buy".into()],
+            ..ExploreCommand::default()
+        }),
+        Step::Har(HarCommand { suffix: "/".into() }),
+    ]);
+    let expected = [
+        "c[1].record_video",
+        "c[3].record_video",
+        "c[1].record_video.stop.suffix",
+        "c[2].record_video.start.max_width",
+        "c[2].record_video.start.max_height",
+        "c[2].record_video.start.quality",
+        "c[2].record_video.start.max_fps",
+        "c[2].record_video.start.max_duration",
+        "c[2].record_video.start.max_bytes",
+        "c[4].record_video",
+        "c[6].explore.max_clicks",
+        "c[6].explore.max_depth",
+        "c[6].explore.max_runtime",
+        "c[6].explore.blocked_words[0]",
+        "c[7].har.suffix",
+    ];
+    assert_eq!(paths, expected);
+}
