@@ -9,7 +9,7 @@ use serde_json::json;
 use sonde_proto::record::v1 as rows;
 use sonde_proto::storage::v1::{LedgerRow, ledger_row};
 use sonde_runtime::clock::rfc3339_ms;
-use sonde_runtime::process::{ProcessRecord, ProcessStatus, ProcessStore};
+use sonde_runtime::process::{ProcessRecord, ProcessStore};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -137,7 +137,7 @@ impl Sending {
     }
 
     fn add(&mut self, record: Arc<ProcessRecord>) {
-        let revision = revision(&record);
+        let revision = record.revision();
         if revision > 1 && self.taken.get(&record.id).is_none_or(|taken| *taken < revision) {
             self.due.insert(record.id.clone(), record);
         }
@@ -155,22 +155,13 @@ impl Sending {
         self.uplink.write_ledger(rows, deadline).await?;
         for record in batch {
             self.due.remove(&record.id);
-            self.taken.insert(record.id.clone(), revision(&record));
+            self.taken.insert(record.id.clone(), record.revision());
         }
         if self.taken.len() > TAKEN {
             let store = &self.store;
             self.taken.retain(|id, _| store.get(id).is_some());
         }
         Ok(())
-    }
-}
-
-/// Grows with the life of a process.
-fn revision(record: &ProcessRecord) -> u32 {
-    match record.status {
-        ProcessStatus::Queued => 1,
-        ProcessStatus::Running => 2,
-        ProcessStatus::Exited => 3,
     }
 }
 
@@ -185,7 +176,7 @@ fn row(record: &ProcessRecord) -> LedgerRow {
         process_type: record.kind.word().to_owned(),
         label: record.label.clone(),
         status: record.status.word().to_owned(),
-        revision: revision(record),
+        revision: record.revision(),
         pwd: record.pwd.clone(),
         cmd: json!(record.cmd).to_string(),
         env: json!(record.env).to_string(),

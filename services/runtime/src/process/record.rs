@@ -269,17 +269,23 @@ impl ProcessRecord {
         self.status == ProcessStatus::Running && times.is_some_and(over)
     }
 
+    /// How much it tells of its process's life; grows with it. 1: queued. 2: it runs. 3: it is gone. 4: it ended in
+    /// order, by its own word. 5: how it ended was seen.
+    pub fn revision(&self) -> u32 {
+        match (self.status, self.end_reason) {
+            (ProcessStatus::Queued, _) => 1,
+            (ProcessStatus::Running, _) => 2,
+            (ProcessStatus::Exited, Some(EndReason::Lost)) => 3,
+            // A service that ends in order cannot know its own exit code.
+            (ProcessStatus::Exited, Some(EndReason::Exited)) if self.exit_code.is_none() => 4,
+            (ProcessStatus::Exited, _) => 5,
+        }
+    }
+
     /// Which of two records of one process tells more: the one that saw the end, else the later one. A service and its
     /// supervisor each keep one of the service.
     pub fn better(self, other: Self) -> Self {
-        let known = |r: &Self| match (r.status, r.end_reason) {
-            (ProcessStatus::Exited, Some(EndReason::Lost)) => 1,
-            // A service that ends in order cannot know its own exit code.
-            (ProcessStatus::Exited, _) if r.exit_code.is_none() && r.signal.is_none() => 2,
-            (ProcessStatus::Exited, _) => 3,
-            _ => 0,
-        };
-        let key = |r: &Self| (known(r), r.modified_at_us);
+        let key = |r: &Self| (r.revision(), r.modified_at_us);
         if key(&other) > key(&self) { other } else { self }
     }
 }
@@ -398,6 +404,8 @@ mod tests {
             record
         };
         let (own, supervisors) = (at(Change::Ended(End::lost("")), 9), at(exited(0), 5));
+        // Storage keeps the row of the greater revision, whichever comes first.
+        assert!(queued().revision() < own.revision() && own.revision() < supervisors.revision());
         assert_eq!(own.clone().better(supervisors.clone()), supervisors);
         assert_eq!(supervisors.clone().better(own), supervisors);
         assert_eq!(queued().better(supervisors.clone()), supervisors);
