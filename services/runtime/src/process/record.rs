@@ -269,15 +269,15 @@ impl ProcessRecord {
         self.status == ProcessStatus::Running && times.is_some_and(over)
     }
 
-    /// How much it tells of its process's life; grows with it. 1: queued. 2: it runs. 3: it is gone. 4: it ended in
-    /// order, by its own word. 5: how it ended was seen.
+    /// How much it tells of its process's life; grows with it. 1: queued. 2: it runs. 3: it is gone, and nobody knows
+    /// how. 4: it has ended, without a known exit status. 5: its exit status is known.
     pub fn revision(&self) -> u32 {
         match (self.status, self.end_reason) {
             (ProcessStatus::Queued, _) => 1,
             (ProcessStatus::Running, _) => 2,
             (ProcessStatus::Exited, Some(EndReason::Lost)) => 3,
-            // A service that ends in order cannot know its own exit code.
-            (ProcessStatus::Exited, Some(EndReason::Exited)) if self.exit_code.is_none() => 4,
+            // A service that ends in order cannot know its own exit code, nor a next start that of what it ends.
+            (ProcessStatus::Exited, _) if self.exit_code.is_none() && self.signal.is_none() => 4,
             (ProcessStatus::Exited, _) => 5,
         }
     }
@@ -403,11 +403,16 @@ mod tests {
             record.apply(change, us).unwrap();
             record
         };
-        let (own, supervisors) = (at(Change::Ended(End::lost("")), 9), at(exited(0), 5));
-        // Storage keeps the row of the greater revision, whichever comes first.
-        assert!(queued().revision() < own.revision() && own.revision() < supervisors.revision());
-        assert_eq!(own.clone().better(supervisors.clone()), supervisors);
-        assert_eq!(supervisors.clone().better(own), supervisors);
+        let supervisors = at(exited(0), 5);
+        let ended = |reason| at(Change::Ended(End::without_status(reason, "")), 9);
+        // Storage keeps the row of the greatest revision, whichever comes first.
+        for reason in [EndReason::Lost, EndReason::Exited, EndReason::Terminated, EndReason::Timeout] {
+            let own = ended(reason);
+            assert!(queued().revision() < own.revision() && own.revision() < supervisors.revision());
+            assert_eq!(own.clone().better(supervisors.clone()), supervisors);
+            assert_eq!(supervisors.clone().better(own), supervisors);
+        }
+        assert!(ended(EndReason::Lost).revision() < ended(EndReason::Exited).revision());
         assert_eq!(queued().better(supervisors.clone()), supervisors);
     }
 }

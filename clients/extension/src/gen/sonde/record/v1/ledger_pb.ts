@@ -528,7 +528,8 @@ export type Process = Message<"sonde.record.v1.Process"> & {
   status: string;
 
   /**
-   * 2: it runs. 3: it is gone, and nobody saw how. 4: it ended in order, by its own word. 5: how it ended was seen.
+   * 2: it runs. 3: it is gone, and nobody knows how. 4: it has ended, without a known exit status. 5: its exit status
+   * is known.
    *
    * @generated from field: uint32 revision = 7;
    */
